@@ -1,0 +1,131 @@
+//! What the steps of an election cost in computing, each beside a reference measured in the same run.
+//!
+//! `cargo bench --bench costs`. The ratio is what to compare: it depends little on the machine, the absolute times do.
+//! The reference is what nobody who reads and writes JSON can do without: parsing one Lease into a tree of values
+//! and writing that tree out again, with serde_json alone.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use leasehold::election::Content;
+use leasehold::kube::watch_line::Lines;
+use leasehold::kube::{Lease, WatchEvent, Why, request};
+use leasehold::time::WallTime;
+use serde_json::{Value, json};
+
+/// A batch is long against the clock's grain and short against the scheduler's.
+const BATCH: Duration = Duration::from_millis(5);
+const BATCHES: usize = 100;
+
+/// The time that one `work` takes: of the quickest batch, because whatever disturbs a batch only makes it longer.
+fn measure(mut work: impl FnMut()) -> Duration {
+    let begun = Instant::now();
+    let mut count = 0_u32;
+    while begun.elapsed() < BATCH {
+        work();
+        count += 1;
+    }
+    let quickest = (0..BATCHES).map(|_| {
+        let begun = Instant::now();
+        (0..count).for_each(|_| work());
+        begun.elapsed()
+    });
+    quickest.min().unwrap_or_default() / count
+}
+
+struct Table {
+    reference: Duration,
+}
+
+impl Table {
+    fn row(&self, name: &str, work: impl FnMut()) {
+        let time = measure(work);
+        let ratio = time.as_secs_f64() / self.reference.as_secs_f64();
+        println!("{name:44} {:>9.0} ns {ratio:>8.3}", time.as_secs_f64() * 1e9);
+    }
+}
+
+/// As an API server sends it: what a human applied, and what its managers left behind.
+fn lease() -> String {
+    let applied = r#"{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"name":"web"}}"#;
+    json!({
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {
+            "name": "web", "namespace": "default", "uid": "7f0c0b0e-3f60-4c0b-9d4e-0f6f3c1f2a11",
+            "resourceVersion": "8123", "creationTimestamp": "2026-11-22T15:00:00Z",
+            "labels": { "app.kubernetes.io/name": "web", "team": "a" },
+            "annotations": {
+                "kubectl.kubernetes.io/last-applied-configuration": applied,
+                "leasehold.dev/incarnation": "f2b1c9a4-6a40-4a0e-8f43-6a8d8a2f1b55",
+            },
+            "managedFields": [{
+                "manager": "leasehold", "operation": "Update", "apiVersion": "coordination.k8s.io/v1",
+                "time": "2026-11-22T15:00:00Z", "fieldsType": "FieldsV1",
+                "fieldsV1": { "f:spec": { "f:holderIdentity": {}, "f:leaseDurationSeconds": {}, "f:renewTime": {} } },
+            }],
+        },
+        "spec": {
+            "holderIdentity": "web-7d4b9c6f5-x2x4z", "leaseDurationSeconds": 15, "leaseTransitions": 3,
+            "acquireTime": "2026-11-22T15:00:00.000001Z", "renewTime": "2026-11-22T15:04:05.123456Z",
+        },
+    })
+    .to_string()
+}
+
+fn main() {
+    let text = lease();
+    let bytes = text.as_bytes();
+    let reference = measure(|| {
+        let value: Value = serde_json::from_slice(black_box(bytes)).expect("it is JSON");
+        black_box(value.to_string());
+    });
+    println!("{:44} {:>9}    {:>8}", "", "time", "ratio");
+    println!(
+        "{:44} {:>9.0} ns {:>8.3}",
+        "reference: JSON of a Lease, read and written",
+        reference.as_secs_f64() * 1e9,
+        1.0
+    );
+    kube(&Table { reference }, &text);
+}
+
+/// The bytes that come in and go out.
+fn kube(table: &Table, text: &str) {
+    let bytes = text.as_bytes();
+    table.row("Lease: parse", || drop(black_box(Lease::parse(black_box(bytes)))));
+
+    let lease = Lease::parse(bytes).expect("it is a Lease");
+    let snapshot = lease.snapshot();
+    let mut renewed = Content { record: snapshot.record, marks: snapshot.marks };
+    renewed.record.renew_time = Some(WallTime(1_795_359_850_000_000));
+    table.row("renewal: the request to be sent", || {
+        let object = lease.with(black_box(&renewed));
+        drop(black_box(request::replace_lease("default", "web", &object, Why::Renew)));
+    });
+    table.row("renewal: the answer read, the next one built", || {
+        let lease = Lease::parse(black_box(bytes)).expect("it is a Lease");
+        let object = lease.with(&renewed);
+        drop(black_box(request::replace_lease("default", "web", &object, Why::Renew)));
+    });
+
+    let event = format!("{{\"type\":\"MODIFIED\",\"object\":{text}}}\n");
+    let mut lines = Lines::default();
+    table.row("watch: an event, in pieces of 512 bytes", || {
+        for piece in event.as_bytes().chunks(512) {
+            lines.push(black_box(piece));
+            while let Ok(Some(line)) = lines.next_line() {
+                if let WatchEvent::Modified(object) = WatchEvent::parse(line) {
+                    drop(black_box(Lease::from_object(object)));
+                }
+            }
+        }
+    });
+    table.row("a request without a body", || {
+        drop(black_box(request::get_lease(black_box("default"), "web", Why::Observe)));
+    });
+    table.row("MicroTime: read and written", || {
+        let time = WallTime::parse(black_box("2026-11-22T15:04:05.123456Z")).expect("it is a time");
+        black_box(time.to_string());
+    });
+}

@@ -1,0 +1,100 @@
+//! Everything that descends from this process, as `/proc` shows it, and a signal for all of it. IO.
+//!
+//! A process group is not enough: a daemon leaves it. So the whole tree is looked up by parent, which works because
+//! leasehold is a subreaper: whoever loses its parent becomes our child, and stays our descendant. The look is no
+//! snapshot (processes fork and die meanwhile), so it serves to *find* what to kill, never to prove that nothing is
+//! left: that proof is the kernel's answer that there is no child to wait for.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+
+use crate::sys::{self, Pid};
+
+/// A living process below this one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Descendant {
+    pub(super) pid: Pid,
+    pub(super) group: Pid,
+    parent: Pid,
+    /// Clock ticks after boot: with the pid, what tells a process from a later one.
+    started: u64,
+}
+
+/// All living descendants of this process. Zombies are left out: they wait for their parent, and no signal helps.
+pub(super) fn all() -> io::Result<Vec<Descendant>> {
+    let own = std::process::id();
+    if fs::read_link("/proc/self")?.to_str() != Some(&own.to_string()) {
+        return Err(io::Error::other("/proc belongs to another PID namespace: mount this container's own"));
+    }
+    let mut by_parent: HashMap<Pid, Vec<(Descendant, bool)>> = HashMap::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        if let Some((process, zombie)) = look(pid) {
+            by_parent.entry(process.parent).or_default().push((process, zombie));
+        }
+    }
+    let mut found = Vec::new();
+    let mut parents = vec![Pid::try_from(own).unwrap_or(Pid::MAX)];
+    while let Some(parent) = parents.pop() {
+        // Taking the entry out makes each process count once, even if /proc, read over time, shows a circle.
+        for (process, zombie) in by_parent.remove(&parent).unwrap_or_default() {
+            parents.push(process.pid);
+            if !zombie {
+                found.push(process);
+            }
+        }
+    }
+    Ok(found)
+}
+
+impl Descendant {
+    /// Sends it a signal (a number), unless it has died or been adopted by another parent since it was found. (By
+    /// us, that is; the next look finds it there.)
+    pub(super) fn signal(self, signal: i32) -> io::Result<()> {
+        sys::signal_if(self.pid, signal, || look(self.pid).is_some_and(|(process, _)| process == self))
+    }
+}
+
+/// The process that has this pid now, and whether it is a zombie.
+fn look(pid: Pid) -> Option<(Descendant, bool)> {
+    parse(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// `PID (NAME) STATE PARENT GROUP … STARTED …`, where NAME may hold anything, brackets and line ends too.
+fn parse(pid: Pid, stat: &[u8]) -> Option<(Descendant, bool)> {
+    let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
+    let fields: Vec<&str> = std::str::from_utf8(&stat[after_name..]).ok()?.split_ascii_whitespace().collect();
+    let zombie = matches!(*fields.first()?, "Z" | "X");
+    let parent = fields.get(1)?.parse().ok()?;
+    let group = fields.get(2)?.parse().ok()?;
+    let started = fields.get(19)?.parse().ok()?;
+    Some((Descendant { pid, group, parent, started }, zombie))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_full_of_brackets_does_not_shift_the_fields() {
+        let stat = b"42 (evil) Z 1 (\n) S 7 40 40 0 -1 4194560 120 0 0 0 0 0 0 0 20 0 1 0 99887 2 3";
+        let expected = Descendant { pid: 42, group: 40, parent: 7, started: 99_887 };
+        assert_eq!(parse(42, stat), Some((expected, false)));
+        assert_eq!(parse(1, b"1 (x) Z 0 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 5").map(|found| found.1), Some(true));
+    }
+
+    #[test]
+    fn what_is_no_stat_is_no_process() {
+        for stat in [&b""[..], b"1", b"1 (x", b"1 (x)", b"1 (x) S", b"1 (x) S one 2 3", b"1 (x) S 1 2 3 4"] {
+            assert_eq!(parse(1, stat), None);
+        }
+    }
+
+    #[test]
+    fn this_process_is_there() {
+        let own = Pid::try_from(std::process::id()).unwrap();
+        assert_eq!(look(own).unwrap().0.pid, own);
+        assert!(all().is_ok());
+    }
+}

@@ -1,0 +1,372 @@
+//! How each kind of value is read: durations, names, addresses, URLs.
+//!
+//! PURE. Every function takes the text as it was given and returns the value, or what is wrong with the text and what
+//! would be right, to stand after the variable's name and value.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{ApiEndpoint, AuditTarget, LogFormat, LoopbackUrl};
+
+/// What is wrong with a value, and what would be right.
+pub(super) type Problem = String;
+
+/// Leases hold their duration as a 32-bit number of seconds; no other wait is longer either.
+const LONGEST_SECONDS: u64 = i32::MAX as u64;
+
+/// Seconds, or a number with `ms`, `s`, `m` or `h`; zero included. Exact: nothing is rounded.
+pub(super) fn duration(text: &str) -> Result<Duration, Problem> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len()));
+    let unit_nanos: u128 = match unit {
+        "ms" => 1_000_000,
+        "" | "s" => 1_000_000_000,
+        "m" => 60 * 1_000_000_000,
+        "h" => 3_600 * 1_000_000_000,
+        _ => return Err(NOT_A_DURATION.into()),
+    };
+    let (whole, fraction) = match number.split_once('.') {
+        Some((whole, fraction)) => (whole, fraction),
+        None => (number, "0"),
+    };
+    if whole.is_empty() || fraction.is_empty() || fraction.contains('.') {
+        return Err(NOT_A_DURATION.into());
+    }
+    let too_long = || format!("too long; the longest is {LONGEST_SECONDS} seconds");
+    let whole: u64 = whole.parse().map_err(|_| too_long())?;
+    let fraction = fraction.trim_end_matches('0');
+    let too_fine = || "finer than a nanosecond; give fewer digits".to_owned();
+    // No unit leaves a whole nanosecond in the sixteenth digit.
+    let scale = 10_u128.pow(u32::try_from(fraction.len()).ok().filter(|&n| n < 16).ok_or_else(too_fine)?);
+    let part = fraction.bytes().fold(0, |n, digit| n * 10 + u128::from(digit - b'0'));
+    if !(part * unit_nanos).is_multiple_of(scale) {
+        return Err(too_fine());
+    }
+    let nanos = u128::from(whole) * unit_nanos + part * unit_nanos / scale;
+    match u64::try_from(nanos) {
+        Ok(nanos) if nanos <= LONGEST_SECONDS * 1_000_000_000 => Ok(Duration::from_nanos(nanos)),
+        _ => Err(too_long()),
+    }
+}
+
+const NOT_A_DURATION: &str = "not a duration; write seconds (15, 0.5) or a number with ms, s, m or h (500ms, 2m)";
+
+/// A duration that a loop waits for: zero would spin.
+pub(super) fn interval(text: &str) -> Result<Duration, Problem> {
+    match duration(text)? {
+        Duration::ZERO => Err("must be more than zero".into()),
+        more => Ok(more),
+    }
+}
+
+/// A port to connect to.
+pub(super) fn port(text: &str) -> Result<u16, Problem> {
+    match port_or_zero(text) {
+        Ok(port) if port > 0 => Ok(port),
+        _ => Err("not a port; write a number from 1 to 65535".into()),
+    }
+}
+
+/// A port to listen on; 0 is any free one.
+pub(super) fn port_or_zero(text: &str) -> Result<u16, Problem> {
+    digits(text)
+        .and_then(|n| u16::try_from(n).ok())
+        .ok_or_else(|| "not a port; write a number from 1 to 65535, or 0 for any free one".into())
+}
+
+/// A number of times, at least once.
+pub(super) fn count(text: &str) -> Result<u32, Problem> {
+    let count = digits(text).and_then(|n| u32::try_from(n).ok()).filter(|&n| n > 0);
+    count.ok_or_else(|| "not a count; write a whole number, 1 or more".into())
+}
+
+/// Decimal digits only: `str::parse` would let a sign through.
+fn digits(text: &str) -> Option<u64> {
+    if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None }
+}
+
+/// `on` or `off`, in the spellings that manifests use.
+pub(super) fn switch(text: &str) -> Result<bool, Problem> {
+    match text.to_ascii_lowercase().as_str() {
+        "on" | "true" | "1" => Ok(true),
+        "off" | "false" | "0" => Ok(false),
+        _ => Err("neither on nor off".into()),
+    }
+}
+
+/// `text` or `json`.
+pub(super) fn log_format(text: &str) -> Result<LogFormat, Problem> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("unknown; write text or json".into()),
+    }
+}
+
+/// A filter in the form that `RUST_LOG` has everywhere: levels and `MODULE=LEVEL`, separated by commas.
+///
+/// The logger would take a misspelt level (`inof`) for a module's name, log that module and silence all others.
+pub(super) fn log_filter(text: &str) -> Result<String, Problem> {
+    let levels = ["off", "error", "warn", "info", "debug", "trace"];
+    let is_level = |word: &str| levels.iter().any(|level| level.eq_ignore_ascii_case(word.trim()));
+    let directives = text.split('/').next().unwrap_or_default();
+    for directive in directives.split(',').filter(|directive| !directive.trim().is_empty()) {
+        let level = directive.rsplit('=').next().unwrap_or_default();
+        if !is_level(level) {
+            return Err(format!(
+                "\"{}\" is not a level; write off, error, warn, info, debug or trace, or MODULE=LEVEL",
+                super::shown(level)
+            ));
+        }
+    }
+    Ok(text.to_owned())
+}
+
+/// Where the audit log goes, if anywhere.
+pub(super) fn audit_target(text: &str) -> Result<Option<AuditTarget>, Problem> {
+    match text {
+        "off" => Ok(None),
+        "stdout" => Ok(Some(AuditTarget::Stdout)),
+        "stderr" => Ok(Some(AuditTarget::Stderr)),
+        // Somebody who writes these does not mean a file of that name.
+        "on" | "true" | "yes" | "1" | "false" | "no" | "none" | "0" => {
+            Err("unknown; write off, stdout, stderr or the path of a file".into())
+        }
+        path => Ok(Some(AuditTarget::File(PathBuf::from(path)))),
+    }
+}
+
+/// A path, taken as it is.
+pub(super) fn path(text: &str) -> Result<PathBuf, Problem> {
+    Ok(PathBuf::from(text))
+}
+
+fn is_dns_label(text: &str) -> bool {
+    let inside = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    !text.is_empty() && text.bytes().all(inside) && !text.starts_with('-') && !text.ends_with('-')
+}
+
+/// A DNS-1123 label, as namespaces and Services are named.
+///
+/// Kubernetes long demanded of a Service that its name begin with a letter and has begun to drop that; whether there is
+/// such a Service is for the API server to say.
+pub(super) fn dns_label(text: &str) -> Result<String, Problem> {
+    if is_dns_label(text) && text.len() <= 63 {
+        return Ok(text.to_owned());
+    }
+    Err("not a valid name; use at most 63 of a-z, 0-9 and -, beginning and ending with a letter or digit".into())
+}
+
+/// A DNS-1123 subdomain, as Leases and Pods are named.
+pub(super) fn dns_subdomain(text: &str) -> Result<String, Problem> {
+    if text.split('.').all(is_dns_label) && text.len() <= 253 {
+        return Ok(text.to_owned());
+    }
+    Err("not a valid name; use at most 253 of a-z, 0-9, - and ., each part beginning and ending with a letter or digit"
+        .into())
+}
+
+/// A label key: a name, and before it perhaps a DNS subdomain and a slash.
+pub(super) fn label_key(text: &str) -> Result<String, Problem> {
+    let (prefix, name) = match text.split_once('/') {
+        Some((prefix, name)) => (Some(prefix), name),
+        None => (None, text),
+    };
+    let inside = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    let ends_well = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = name.as_bytes();
+    let named =
+        bytes.len() <= 63 && bytes.iter().copied().all(inside) && ends_well(bytes.first()) && ends_well(bytes.last());
+    if named && prefix.is_none_or(|prefix| dns_subdomain(prefix).is_ok()) {
+        return Ok(text.to_owned());
+    }
+    Err("not a label key; use at most 63 letters, digits, -, _ and . (pod, or example.com/pod)".into())
+}
+
+/// What a Lease's holderIdentity may be here: anything that people can read in one column.
+pub(super) fn identity(text: &str) -> Result<String, Problem> {
+    visible(text, 253)
+}
+
+/// A Pod's uid. Its form is Kubernetes' business; it only has to be the same for one Pod.
+pub(super) fn pod_uid(text: &str) -> Result<String, Problem> {
+    visible(text, 128)
+}
+
+fn visible(text: &str, longest: usize) -> Result<String, Problem> {
+    if !text.is_empty() && text.len() <= longest && text.bytes().all(|b| b.is_ascii_graphic()) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("must be 1 to {longest} visible ASCII characters, without spaces"))
+}
+
+/// The host of a URL. Names other than `localhost` are not resolved (docs/adr/0005-ip-addresses-only.md).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Host {
+    /// An address.
+    Ip(IpAddr),
+    /// The one name that needs no resolver. Kept as a name, as a certificate may be issued for it.
+    Localhost,
+}
+
+impl Host {
+    /// The address to connect to.
+    pub fn ip(self) -> IpAddr {
+        match self {
+            Host::Ip(ip) => ip,
+            Host::Localhost => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        }
+    }
+
+    fn parse(text: &str) -> Option<Host> {
+        if text.eq_ignore_ascii_case("localhost") {
+            return Some(Host::Localhost);
+        }
+        match text.strip_prefix('[') {
+            Some(rest) => rest.strip_suffix(']')?.parse::<Ipv6Addr>().ok().map(|ip| Host::Ip(ip.into())),
+            None => text.parse().ok().map(Host::Ip),
+        }
+    }
+}
+
+impl fmt::Display for Host {
+    /// As it stands in a URL: an IPv6 address in brackets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Host::Ip(IpAddr::V4(ip)) => write!(f, "{ip}"),
+            Host::Ip(IpAddr::V6(ip)) => write!(f, "[{ip}]"),
+            Host::Localhost => f.write_str("localhost"),
+        }
+    }
+}
+
+/// The host of the API server, as Pods are told it.
+pub(super) fn service_host(text: &str) -> Result<Host, Problem> {
+    Host::parse(text).ok_or_else(|| {
+        "not an IP address, and names are not resolved; set KUBE_API_URL=https://ADDRESS:PORT with the address \
+         (in a Pod, the ClusterIP of the Service kubernetes in the namespace default)"
+            .into()
+    })
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    Http,
+    Https,
+}
+
+struct Url<'a> {
+    scheme: Scheme,
+    host: Host,
+    port: u16,
+    /// From the path on; empty when there is none.
+    rest: &'a str,
+}
+
+impl<'a> Url<'a> {
+    fn parse(text: &'a str) -> Result<Url<'a>, Problem> {
+        let (scheme, after) = text.split_once("://").ok_or("not a URL; it begins with http:// or https://")?;
+        let (scheme, default_port) = match scheme.to_ascii_lowercase().as_str() {
+            "http" => (Scheme::Http, 80),
+            "https" => (Scheme::Https, 443),
+            _ => return Err("not a URL for HTTP; it begins with http:// or https://".into()),
+        };
+        let (authority, rest) = after.split_at(after.find(['/', '?', '#']).unwrap_or(after.len()));
+        if authority.contains('@') {
+            return Err("must not hold a user name or password".into());
+        }
+        if rest.contains('#') || !rest.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err("what follows the host must be visible ASCII characters without spaces or #".into());
+        }
+        // A colon inside brackets belongs to the address.
+        let colon = authority.rfind(':').filter(|&at| at > authority.rfind(']').unwrap_or(0));
+        let (host, port) = match colon {
+            Some(at) if !authority[..at].contains(':') || authority.starts_with('[') => {
+                (&authority[..at], port(&authority[at + 1..])?)
+            }
+            Some(_) => return Err("an IPv6 address in a URL stands in brackets, as in https://[fd00::1]:443".into()),
+            None => (authority, default_port),
+        };
+        let host = Host::parse(host).ok_or("its host must be an IP address or localhost: names are not resolved")?;
+        Ok(Url { scheme, host, port, rest })
+    }
+}
+
+/// The API server's URL.
+pub(super) fn api_url(text: &str) -> Result<ApiEndpoint, Problem> {
+    let Url { scheme, host, port, rest } = Url::parse(text)?;
+    if !matches!(rest, "" | "/") {
+        return Err("must end after host and port: a path or query is not supported".into());
+    }
+    match scheme {
+        Scheme::Https => Ok(ApiEndpoint::Https { host, port }),
+        Scheme::Http if host.ip().is_loopback() => Ok(ApiEndpoint::Http { host, port }),
+        Scheme::Http => {
+            Err("http:// is for a loopback address only (127.0.0.1, [::1], localhost); use https://".into())
+        }
+    }
+}
+
+/// The URL whose answer tells whether the workload is healthy.
+pub(super) fn health_url(text: &str) -> Result<LoopbackUrl, Problem> {
+    let Url { scheme, host, port, rest } = Url::parse(text)?;
+    if scheme != Scheme::Http || !host.ip().is_loopback() {
+        return Err("must be http:// to a loopback address (127.0.0.1, [::1], localhost): it asks a neighbour in the \
+                    same Pod"
+            .into());
+    }
+    let path = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
+    Ok(LoopbackUrl { host, port, path })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_exact() {
+        let nanos = |text: &str| duration(text).map(|d| d.as_nanos());
+        for (text, expected) in [
+            ("0", 0),
+            ("15", 15_000_000_000),
+            ("1.5", 1_500_000_000),
+            ("1.5s", 1_500_000_000),
+            ("1.5ms", 1_500_000),
+            ("0.1", 100_000_000),
+            ("0.7m", 42_000_000_000),
+            ("2h", 7_200_000_000_000),
+            ("0.000000001", 1),
+            ("1.500000000000000000000000000000000", 1_500_000_000),
+            ("007", 7_000_000_000),
+            ("2147483647", 2_147_483_647_000_000_000),
+        ] {
+            assert_eq!(nanos(text), Ok(expected), "{text}");
+        }
+        for text in [
+            "", " ", ".", "1.", ".5", "1..2", "1.2.3", "-1", "+1", "1e3", "inf", "NaN", "s", "1 s", " 1", "1 ", "1S",
+            "1d", "1us", "1sec", "1,5", "１５", "0x10",
+        ] {
+            assert!(nanos(text).is_err_and(|problem| problem.contains("not a duration")), "{text:?}");
+        }
+        for text in ["2147483647.1", "2147483648", "596524h", "18446744073709551616", "99999999999999999999999999h"] {
+            assert!(nanos(text).is_err_and(|problem| problem.contains("too long")), "{text:?}");
+        }
+        for text in ["0.0000000001", "0.0000001ms", "1.0000000000000000000000000000000000000001"] {
+            assert!(nanos(text).is_err_and(|problem| problem.contains("nanosecond")), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn names_are_as_long_as_kubernetes_lets_them_be() {
+        let letters = |n| "a".repeat(n);
+        assert!(dns_label(&letters(63)).is_ok() && dns_label(&letters(64)).is_err());
+        assert!(dns_subdomain(&letters(253)).is_ok() && dns_subdomain(&letters(254)).is_err());
+        assert!(label_key(&letters(63)).is_ok() && label_key(&letters(64)).is_err());
+        assert!(label_key(&format!("{}/{}", letters(253), letters(63))).is_ok());
+        assert!(label_key(&format!("{}/a", letters(254))).is_err());
+        assert!(identity(&letters(253)).is_ok() && identity(&letters(254)).is_err());
+        assert!(pod_uid(&letters(128)).is_ok() && pod_uid(&letters(129)).is_err());
+        assert!(dns_label("0").is_ok() && label_key("a_B.c-9").is_ok());
+    }
+}

@@ -1,0 +1,316 @@
+//! Runs an [`Election`]: clock, calls, watch, timers, on plain threads.
+//!
+//! THREADS. One thread owns the election and never does anything that could take long: it sleeps on its mailbox until
+//! the instant the election named. Another makes the Lease's calls, one at a time, so a socket that hangs cannot
+//! delay a deadline. A third reads the watch. What leads is told to an `Audience`, on the election's thread.
+
+mod complaints;
+pub mod exchange;
+mod watcher;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::Duration;
+
+use log::{debug, warn};
+
+pub(crate) use self::complaints::Complaints;
+use self::exchange::Exchange;
+pub(crate) use self::watcher::{News, Watched, Watcher};
+use crate::election::{self, Election, Event, Identity, Input, Output, Purpose, Snapshot, Timing, Version};
+use crate::kube::{CallError, Client, Reply, Request, Why};
+use crate::leadership::Leadership;
+use crate::mailbox::Mailbox;
+use crate::sys;
+use crate::time::BootTime;
+
+/// Threads that do little need little.
+pub(crate) const STACK: usize = 256 * 1024;
+
+/// Whom an election tells what happens, in order, each thing once. Called on the election's thread: answer at once.
+pub(crate) trait Audience {
+    /// A term has begun. When all that is started for it has ended, and not before, post [`Letter::WorkStopped`].
+    fn start_work(&mut self, leadership: Leadership);
+    /// The term has ended: its [`Leadership`] says by when the work must be dead.
+    fn stop_work(&mut self);
+    /// Something that people want to know.
+    fn event(&mut self, event: &Event);
+    /// The newest version of the Lease known (`None`: there is no Lease), and the present term's token where known.
+    fn lease(&mut self, lease: Option<&Snapshot>, token: Option<Version>);
+    /// A call on the Lease has ended: for what purpose it was made, and what went wrong with it.
+    fn called(&mut self, why: Why, error: Option<&CallError>);
+    /// The watch has ended, and will have to be begun anew.
+    fn watch_ended(&mut self);
+}
+
+/// What comes to the election's thread.
+pub(crate) enum Letter {
+    /// A call has ended.
+    Called(Box<Called>),
+    /// The version to be replaced was not at hand.
+    NotAtHand { call: u64 },
+    /// From the watch.
+    Watch(News),
+    /// All that was started for the term has ended.
+    WorkStopped { token: Version },
+    /// Whether the workload is fit to lead.
+    Fit(bool),
+    /// End it.
+    Shutdown,
+}
+
+/// A call that has ended.
+pub(crate) struct Called {
+    call: u64,
+    request: Request,
+    result: Result<Reply, CallError>,
+}
+
+/// Whether the election's thread still turns, for a liveness probe.
+#[derive(Debug)]
+pub(crate) struct Pulse(AtomicU64);
+
+impl Default for Pulse {
+    /// Before the election begins (the credentials may come late) nothing is due.
+    fn default() -> Pulse {
+        Pulse(AtomicU64::new(u64::MAX))
+    }
+}
+
+impl Pulse {
+    /// How long the thread, or its call, has been overdue.
+    pub(crate) fn overdue(&self) -> Duration {
+        sys::boot_time().since(BootTime(self.0.load(Ordering::Relaxed)))
+    }
+
+    fn due(&self, at: Option<BootTime>) {
+        self.0.store(at.map_or(u64::MAX, |at| at.0), Ordering::Relaxed);
+    }
+}
+
+/// What a driver needs.
+pub(crate) struct Setup {
+    pub(crate) namespace: String,
+    pub(crate) lease: String,
+    pub(crate) identity: Identity,
+    pub(crate) timing: Timing,
+    /// For the Lease's calls alone: no other traffic can delay a renewal (P7).
+    pub(crate) calls: Client,
+    /// For its watch.
+    pub(crate) watch: Arc<Client>,
+    pub(crate) mailbox: Mailbox<Letter>,
+    pub(crate) pulse: Arc<Pulse>,
+}
+
+struct Job {
+    call: u64,
+    request: Request,
+    limit: Duration,
+}
+
+/// An election being run.
+pub(crate) struct Driver<A> {
+    election: Election,
+    exchange: Exchange,
+    audience: A,
+    lease_name: String,
+    mailbox: Mailbox<Letter>,
+    jobs: Sender<Job>,
+    watcher: Watcher,
+    leadership: Option<Leadership>,
+    /// The version of the Lease and the token that the audience was told last.
+    told: Option<(Option<Version>, Option<Version>)>,
+    wake: Option<BootTime>,
+    call_due: Option<BootTime>,
+    pulse: Arc<Pulse>,
+    complaints: Complaints,
+    done: bool,
+}
+
+impl<A: Audience> Driver<A> {
+    pub(crate) fn new(setup: Setup, audience: A) -> io::Result<Driver<A>> {
+        let Setup { namespace, lease, identity, timing, calls, watch, mailbox, pulse } = setup;
+        let (jobs, queue) = mpsc::channel();
+        let answers = mailbox.clone();
+        thread::Builder::new()
+            .name("lease-calls".into())
+            .stack_size(STACK)
+            .spawn(move || make_calls(&calls, &queue, &answers))?;
+        let news = mailbox.clone();
+        let watched = Watched::Lease { namespace: namespace.clone(), name: lease.clone() };
+        let watcher = Watcher::new(watch, watched, timing.retry_period(), move |item| news.post(Letter::Watch(item)));
+        Ok(Driver {
+            election: Election::new(identity, timing, sys::random_u64()),
+            exchange: Exchange::new(&namespace, &lease),
+            audience,
+            lease_name: format!("{namespace}/{lease}"),
+            mailbox,
+            jobs,
+            watcher,
+            leadership: None,
+            told: None,
+            wake: None,
+            call_due: None,
+            pulse,
+            complaints: Complaints::default(),
+            done: false,
+        })
+    }
+
+    /// Takes part until told to shut down and everything is in order; gives the audience back.
+    pub(crate) fn run(mut self) -> A {
+        self.input(Input::Timer);
+        while !self.done {
+            self.tend_watch();
+            self.pulse.due(self.call_due.or(self.wake));
+            match self.mailbox.take_until(self.wake) {
+                Some(letter) => self.read(letter),
+                None => self.input(Input::Timer),
+            }
+        }
+        self.watcher.stop();
+        self.audience
+    }
+
+    fn read(&mut self, letter: Letter) {
+        match letter {
+            Letter::Called(called) => self.called(*called),
+            Letter::NotAtHand { call } => {
+                self.input(Input::Reply { call, result: Err(election::CallFailure::Conflict) });
+            }
+            Letter::Watch(news) => self.watched(news),
+            Letter::WorkStopped { token } => {
+                // Whoever still has a part of it must not take a Lease that is about to be released for held.
+                if let Some(leadership) = self.leadership.take() {
+                    leadership.end();
+                }
+                self.input(Input::WorkStopped { token });
+            }
+            Letter::Fit(fit) => self.input(Input::Fit(fit)),
+            Letter::Shutdown => self.input(Input::Shutdown),
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        self.election.handle(sys::now(), input);
+        // Before a term's beginning is told: whoever is told of it shall find the Lease that it was won on.
+        let known = (self.election.lease().map(|lease| lease.version), self.election.token());
+        if self.told != Some(known) {
+            self.told = Some(known);
+            self.audience.lease(self.election.lease(), self.election.token());
+        }
+        loop {
+            match self.election.poll() {
+                Output::Call { call, request, purpose, limit } => self.call(call, &request, purpose, limit),
+                Output::StartWork(term) => self.start_work(term),
+                Output::StopWork { .. } => self.stop_work(),
+                Output::Report(event) => self.audience.event(&event),
+                Output::Done => self.done = true,
+                Output::WaitUntil(instant) => {
+                    self.wake = instant;
+                    break;
+                }
+            }
+        }
+        if let (Some(leadership), Some(validity)) = (&self.leadership, self.election.validity()) {
+            leadership.set_validity(validity);
+        }
+    }
+
+    fn start_work(&mut self, term: election::Term) {
+        let Some(validity) = self.election.validity() else { return };
+        let leadership = Leadership::new(term, self.lease_name.clone(), validity);
+        self.leadership = Some(leadership.clone());
+        self.audience.start_work(leadership);
+    }
+
+    fn stop_work(&mut self) {
+        let Some(leadership) = &self.leadership else { return };
+        if let Some(validity) = self.election.validity() {
+            leadership.set_validity(validity);
+        }
+        leadership.end();
+        self.audience.stop_work();
+    }
+
+    fn call(&mut self, call: u64, asked: &election::Request, purpose: Purpose, limit: Duration) {
+        match self.exchange.request(asked, purpose) {
+            Some(request) => {
+                self.call_due = Some(sys::boot_time() + limit);
+                // The thread at the other end lives as long as this one.
+                let _ = self.jobs.send(Job { call, request, limit });
+            }
+            None => self.mailbox.post(Letter::NotAtHand { call }),
+        }
+    }
+
+    fn called(&mut self, Called { call, request, result }: Called) {
+        self.call_due = None;
+        let read = exchange::read(&request, result);
+        match &read {
+            Ok(_) => self.complaints.settled(&request),
+            Err(error) => self.complaints.about(&request, error),
+        }
+        self.audience.called(request.why, read.as_ref().err());
+        let result = self.exchange.take(&request, read);
+        self.input(Input::Reply { call, result });
+    }
+
+    fn watched(&mut self, news: News) {
+        let Some(news) = self.watcher.note(news) else { return };
+        match news {
+            News::Up { .. } => self.input(Input::Watching(true)),
+            News::Object { object, .. } => match self.exchange.seen(object) {
+                Ok(lease) => self.input(Input::Seen(lease)),
+                Err(malformed) => warn!("the watch on Lease {} brought something else: {malformed}", self.lease_name),
+            },
+            News::Deleted { version, .. } => self.input(Input::Deleted(version)),
+            News::Down { .. } => {
+                self.audience.watch_ended();
+                self.input(Input::Watching(false));
+            }
+        }
+    }
+
+    /// Begins a watch where none stands, and ends one that keeps quiet about what was learnt by other means.
+    fn tend_watch(&mut self) {
+        let known = self.election.lease().map(|lease| lease.version);
+        self.watcher.tend(known, sys::boot_time());
+    }
+}
+
+/// Makes the Lease's calls, one at a time.
+fn make_calls(client: &Client, jobs: &Receiver<Job>, answers: &Mailbox<Letter>) {
+    for Job { call, request, limit } in jobs {
+        let result = client.call(&request, limit);
+        debug!("{} {}: {}", request.verb.method(), request.path, outcome(&result));
+        answers.post(Letter::Called(Box::new(Called { call, request, result })));
+    }
+}
+
+pub(crate) fn outcome(result: &Result<Reply, CallError>) -> String {
+    match result {
+        Ok(reply) => reply.status.to_string(),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// Says how an election goes, in the words of the log. The terms' ends come with their reasons.
+pub(crate) fn describe(why: &election::Ending) -> String {
+    use election::Ending;
+    match why {
+        Ending::Shutdown => "shutting down".into(),
+        Ending::Yielded(to) if to.is_empty() => "asked to hand over".into(),
+        Ending::Yielded(to) => format!("asked to hand over to {to}"),
+        Ending::Unfit => "the workload fails its health check".into(),
+        Ending::WorkEnded => "the work has ended by itself".into(),
+        Ending::DeadlinePassed => "no renewal was acknowledged before the deadline".into(),
+        Ending::Superseded(holder) => format!("{holder} holds the Lease now"),
+        Ending::Vacated => "somebody cleared the holder".into(),
+        Ending::Deleted => "the Lease was deleted".into(),
+        Ending::Coordinated => "the Lease was handed to coordinated leader election".into(),
+    }
+}

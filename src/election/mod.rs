@@ -1,0 +1,575 @@
+//! The election on a Lease, sans-IO: time comes in as an argument, calls go out as values.
+//!
+//! PURE: no clock, thread, socket, file or environment. The same code runs in production, in the simulator and in
+//! the exhaustive check of small cases. Rule numbers (P1–P18) are those of `docs/protocol.md`; the argument that at
+//! most one candidate leads is in `docs/election.md`.
+//!
+//! ```text
+//!                    acquired                     lost: deadline passed, or another holder, a deletion,
+//!   ┌───────────┐   (in time)    ┌─────────┐      a coordinated Lease seen
+//!   │ Candidate ├───────────────►│ Leading ├───────────────────────────────┐
+//!   └─▲───▲───┬─┘                └────┬────┘                               │
+//!     │   │   │ acquired, but         │ step down: shutdown, a request     │
+//!     │   │   │ too late or           │ to yield, an unfit workload        │
+//!     │   │   │ unwanted        ┌─────▼─────────────┐                ┌─────▼─────────────┐
+//!     │   │   │                 │ Stopping, by will │ deadline or    │ Stopping, by force│
+//!     │   │   │                 │ (renews meanwhile)├───────────────►│ (writes nothing)  │
+//!     │   │   │                 └─────┬─────────────┘ rival          └─────┬─────────────┘
+//!     │   │   │                       │ the work has stopped               │ the work has stopped
+//!     │   │   │                 ┌─────▼─────┐                              │
+//!     │   │   └────────────────►│ Releasing │                              │
+//!     │   └─────────────────────┴───────────┘                              │
+//!     └────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! After [`Input::Shutdown`] what would become a candidate again is [`Output::Done`] instead.
+//!
+//! # Driving it
+//!
+//! After every [`Election::handle`], call [`Election::poll`] until it answers [`Output::WaitUntil`]; then wait for
+//! that instant or for an input, whichever comes first. A timer that fires early is harmless. Whether this process
+//! leads is never a matter of having been driven: [`Election::leading`] computes it from the instant it is given.
+//!
+//! ```
+//! use leasehold::election::{Answer, Election, Identity, Input, Output, Request, Timing};
+//! use leasehold::time::{BootTime, Now, WallTime};
+//!
+//! let me = Identity { name: "pod-a".into(), incarnation: "9f1c".into() };
+//! let mut election = Election::new(me, Timing::default(), 42);
+//! let now = Now { boot: BootTime(1_000), wall: WallTime(0) };
+//!
+//! election.handle(now, Input::Timer);
+//! let Output::Call { call, request: Request::Get, .. } = election.poll() else { panic!("first it looks") };
+//! assert!(matches!(election.poll(), Output::WaitUntil(_)));
+//!
+//! election.handle(now, Input::Reply { call, result: Ok(Answer::Absent) });
+//! assert!(matches!(election.poll(), Output::Call { request: Request::Create(_), .. }));
+//! assert!(election.leading(now.boot).is_none(), "asking is not having");
+//! ```
+
+mod candidate;
+mod exchanged;
+mod leader;
+mod mistakes;
+mod record;
+mod timing;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::time::{BootTime, Now};
+pub use exchanged::{Answer, CallFailure, Content, Ending, Event, Identity, Input, Output, Purpose, Request};
+#[cfg(feature = "mutants")]
+pub use mistakes::Mistake;
+pub(crate) use mistakes::mistake;
+pub use record::{Marks, Record, Snapshot, Term, Validity, Version};
+pub use timing::{Jitter, SPREAD, Timing, TimingError};
+
+/// So many conflicts in a row are met by looking again at once; then somebody edits the Lease without end, and the
+/// pace of retries is enough.
+const QUICK_CONFLICTS: u32 = 3;
+
+/// An election in which this process takes part. See the module's documentation.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Election {
+    identity: Identity,
+    timing: Timing,
+    jitter: Jitter,
+    state: State,
+    known: Option<Known>,
+    call: Option<Call>,
+    calls: u64,
+    doubt: Option<Doubt>,
+    /// The next call must be a look: what is known may no longer be so.
+    look_first: bool,
+    /// Candidate: when to look at the Lease next; `None` while the watch does it.
+    look_at: Option<BootTime>,
+    /// Candidate: no attempt before this: a failure's pause.
+    pause_until: BootTime,
+    /// Candidate: no attempt before this, having handed over on request (P17).
+    stand_back_until: BootTime,
+    /// Candidate: no attempt before this: records that vanished without a release run out then (P1).
+    wait_out_until: BootTime,
+    /// Conflicts in a row: others edit the Lease as fast as we read it.
+    conflicts: u32,
+    watching: bool,
+    fit: bool,
+    shutdown: bool,
+    reported_leader: Option<String>,
+    reported_trouble: Option<Event>,
+    outputs: VecDeque<Output>,
+    #[cfg(feature = "mutants")]
+    tampering: Tampering,
+}
+
+/// The mistake built in, and what it needs to remember.
+#[cfg(feature = "mutants")]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+struct Tampering {
+    mistake: Option<Mistake>,
+    first_token: Option<Version>,
+    conflicted: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum State {
+    Candidate,
+    Leading(Held),
+    Stopping { held: Held, kill_by: BootTime, forced: bool, yielded_to: Option<String> },
+    Releasing { held: Held, until: BootTime, retry_at: BootTime, yielded_to: Option<String> },
+    Done,
+}
+
+/// A term and how long it holds.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Held {
+    term: Term,
+    /// The send time of the last acknowledged write.
+    acked: BootTime,
+    renew_at: BootTime,
+}
+
+/// The newest version seen, and since when its record has stood.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Known {
+    /// `None`: there is no Lease.
+    lease: Option<Snapshot>,
+    /// The version of the event that deleted it: what is older than that is not the Lease any more.
+    deleted: Option<Version>,
+    /// When *we* first saw this record: rivals' clocks and the record's own times prove nothing.
+    since: BootTime,
+    /// The version with which the watch showed its holder to have won.
+    won: Option<Version>,
+    /// How long to hold back, once an attempt is due, so that candidates do not all try at once (P13).
+    spread: Duration,
+}
+
+impl Known {
+    fn version(&self) -> Option<Version> {
+        self.lease.as_ref().map(|lease| lease.version).or(self.deleted)
+    }
+}
+
+/// The call being waited for.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Call {
+    number: u64,
+    purpose: Purpose,
+    /// Read before it was sent.
+    sent: BootTime,
+    written: Option<Content>,
+    /// What was known then: an answer is newer than that, whatever its version says.
+    known_version: Option<Version>,
+    replaces: bool,
+}
+
+/// A write whose outcome is unknown.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Doubt {
+    content: Content,
+    purpose: Purpose,
+    sent: BootTime,
+}
+
+impl Election {
+    /// A candidate that knows nothing yet. Equal seeds give equal jitter.
+    pub fn new(identity: Identity, timing: Timing, seed: u64) -> Election {
+        Election {
+            identity,
+            timing,
+            jitter: Jitter::new(seed),
+            state: State::Candidate,
+            known: None,
+            call: None,
+            calls: 0,
+            doubt: None,
+            look_first: true,
+            look_at: Some(BootTime(0)),
+            pause_until: BootTime(0),
+            stand_back_until: BootTime(0),
+            wait_out_until: BootTime(0),
+            conflicts: 0,
+            watching: false,
+            fit: true,
+            shutdown: false,
+            reported_leader: None,
+            reported_trouble: None,
+            outputs: VecDeque::new(),
+            #[cfg(feature = "mutants")]
+            tampering: Tampering::default(),
+        }
+    }
+
+    /// Builds a known mistake in. For the simulator, which must catch it.
+    #[cfg(feature = "mutants")]
+    pub fn with_mistake(mut self, mistake: Option<Mistake>) -> Election {
+        self.tampering.mistake = mistake;
+        self
+    }
+
+    /// Forgets how many calls were made, what jitter was drawn, and pauses that are over: elections with the same future
+    /// become equal, so that the exhaustive check need not look at each. A call in flight gets the number 1.
+    #[cfg(feature = "mutants")]
+    #[doc(hidden)]
+    pub fn forget_history(&mut self, now: BootTime) {
+        self.calls = 1;
+        self.call.iter_mut().for_each(|call| call.number = 1);
+        self.jitter = Jitter::new(0);
+        for pause in [&mut self.pause_until, &mut self.stand_back_until, &mut self.wait_out_until] {
+            *pause = if *pause <= now - SPREAD { BootTime(0) } else { *pause };
+        }
+    }
+
+    /// The term in which this process leads at `now`; `None` when it does not. Computed from `now` alone: it does
+    /// not depend on a timer having fired.
+    pub fn leading(&self, now: BootTime) -> Option<&Term> {
+        match &self.state {
+            State::Leading(held) if now < self.deadline(held) => Some(&held.term),
+            _ => None,
+        }
+    }
+
+    /// Until when the current term's work may run, and by when it must be dead. `None`: there is no work.
+    ///
+    /// While the work is being stopped `valid_until` lies in the past.
+    pub fn validity(&self) -> Option<Validity> {
+        match &self.state {
+            State::Leading(held) => {
+                Some(Validity { valid_until: self.deadline(held), kill_at: held.acked + self.timing.kill_after() })
+            }
+            State::Stopping { held, kill_by, .. } => {
+                let kill_at = (*kill_by).min(held.acked + self.timing.kill_after());
+                Some(Validity { valid_until: BootTime(0), kill_at })
+            }
+            State::Candidate | State::Releasing { .. } | State::Done => None,
+        }
+    }
+
+    /// The newest version of the Lease seen; `None` before the first look, and when there is no Lease.
+    pub fn lease(&self) -> Option<&Snapshot> {
+        self.known.as_ref().and_then(|known| known.lease.as_ref())
+    }
+
+    /// The fencing token of the Lease's present term, whoever leads; `None` when nobody does, or when it is not known
+    /// yet: it was won before this process looked, and has not been renewed since.
+    pub fn token(&self) -> Option<Version> {
+        if let State::Leading(held) = &self.state {
+            return Some(held.term.token);
+        }
+        let known = self.known.as_ref()?;
+        let lease = known.lease.as_ref().filter(|lease| lease.record.holder.is_some())?;
+        let marked = lease.marks.token.as_ref().filter(|_| self.mark_is_of_this_acquisition(lease));
+        marked.map_or(known.won, |token| token.parse().ok())
+    }
+
+    /// A program that does not know the marks keeps those of the term before.
+    fn mark_is_of_this_acquisition(&self, lease: &Snapshot) -> bool {
+        let (Some(mark), Some(acquired)) = (&lease.marks.incarnation, lease.record.acquire_time) else { return false };
+        mark.ends_with(&acquired.to_string())
+    }
+
+    /// Takes one input. Drain [`Election::poll`] afterwards.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        let over = matches!(self.state, State::Done);
+        self.enforce_deadline(now.boot); // P15: what came too late does not revive the term
+        match input {
+            Input::Timer => {}
+            Input::Reply { call, result } => self.on_reply(now, call, result),
+            Input::Seen(lease) => {
+                if self.known_version() < Some(lease.version) {
+                    self.learn(now, Some(lease));
+                }
+            }
+            Input::Deleted(version) => {
+                if self.known_version() < Some(version) {
+                    self.learn(now, None);
+                    self.known.iter_mut().for_each(|known| known.deleted = Some(version));
+                }
+            }
+            Input::Watching(watching) => self.on_watching(now.boot, watching),
+            Input::Fit(fit) => self.on_fit(now.boot, fit),
+            Input::WorkStopped { token } => self.on_work_stopped(now, token),
+            Input::Shutdown => {
+                self.shutdown = true;
+                self.step_down(now.boot, Ending::Shutdown);
+            }
+        }
+        self.advance(now);
+        if over {
+            self.outputs.clear(); // what the Lease says is still taken in, for those who ask
+        }
+    }
+
+    /// The next thing to do. [`Output::WaitUntil`] means: nothing more for now.
+    pub fn poll(&mut self) -> Output {
+        self.outputs.pop_front().unwrap_or_else(|| Output::WaitUntil(self.next_wake()))
+    }
+
+    fn advance(&mut self, now: Now) {
+        self.enforce_deadline(now.boot);
+        if self.call.is_some() {
+            return;
+        }
+        match &self.state {
+            State::Candidate => self.advance_candidate(now),
+            State::Leading(_) | State::Stopping { forced: false, .. } => self.advance_leader(now),
+            State::Releasing { .. } => self.advance_release(now),
+            State::Stopping { forced: true, .. } | State::Done => {}
+        }
+    }
+
+    fn next_wake(&self) -> Option<BootTime> {
+        let idle = self.call.is_none();
+        match &self.state {
+            State::Candidate if idle => self.candidate_wake(),
+            State::Leading(held) | State::Stopping { held, forced: false, .. } => {
+                let deadline = self.deadline(held);
+                Some(if idle { deadline.min(held.renew_at) } else { deadline })
+            }
+            State::Releasing { until, retry_at, .. } if idle => Some(*retry_at.min(until)),
+            // The answer to the call in flight comes first.
+            State::Candidate | State::Releasing { .. } => None,
+            State::Stopping { .. } | State::Done => None,
+        }
+    }
+
+    fn deadline(&self, held: &Held) -> BootTime {
+        held.acked + self.timing.renewal_deadline()
+    }
+
+    fn report(&mut self, event: Event) {
+        self.outputs.push_back(Output::Report(event));
+    }
+
+    /// Reports a trouble once, until another one or none.
+    fn report_trouble(&mut self, trouble: Option<Event>) {
+        if self.reported_trouble != trouble {
+            self.reported_trouble.clone_from(&trouble);
+            self.outputs.extend(trouble.map(Output::Report));
+        }
+    }
+
+    fn start_call(&mut self, now: BootTime, purpose: Purpose, request: Request) {
+        let written = match &request {
+            Request::Get => None,
+            Request::Create(content) | Request::Replace { content, .. } => Some(content.clone()),
+        };
+        self.calls += 1;
+        let known_version = self.known_version();
+        let replaces = matches!(request, Request::Replace { .. });
+        self.call = Some(Call { number: self.calls, purpose, sent: now, written, known_version, replaces });
+        let limit = self.timing.call_limit();
+        self.outputs.push_back(Output::Call { call: self.calls, request, purpose, limit });
+    }
+
+    /// The newest version known, be it of the Lease or of its deletion.
+    fn known_version(&self) -> Option<Version> {
+        self.known.as_ref().and_then(Known::version)
+    }
+
+    fn on_reply(&mut self, now: Now, number: u64, result: Result<Answer, CallFailure>) {
+        let Some(call) = self.call.take_if(|call| call.number == number) else { return };
+        match result {
+            Ok(Answer::Found(lease)) => self.on_look(now, &call, Some(lease)),
+            Ok(Answer::Absent) => self.on_look(now, &call, None),
+            Ok(Answer::Written { lease, created }) => self.on_written(now, &call, lease, created),
+            Err(failure) => self.on_failure(now, call, failure),
+        }
+    }
+
+    fn on_look(&mut self, now: Now, call: &Call, lease: Option<Snapshot>) {
+        self.look_first = false;
+        self.schedule_look(now.boot);
+        if lease.is_none() {
+            // A write that was applied before is gone with the Lease; one that makes it anew is found as our own.
+            self.doubt = None;
+        }
+        self.learn_from_answer(now, call, lease);
+        self.mutant_retry_after_conflict(now);
+    }
+
+    /// An answer is newer than what was known when the call was sent. It is older only than what the watch has
+    /// delivered since; and after a restored backup a smaller version is the newer one.
+    fn learn_from_answer(&mut self, now: Now, call: &Call, lease: Option<Snapshot>) {
+        let overtaken = self.known_version() != call.known_version;
+        if !overtaken || lease.as_ref().is_some_and(|lease| self.known_version() < Some(lease.version)) {
+            self.learn(now, lease);
+        }
+    }
+
+    fn on_written(&mut self, now: Now, call: &Call, lease: Snapshot, created: bool) {
+        let replaced_nothing = created && call.replaces;
+        let sent = if mistake!(self, DeadlineFromReply) { now.boot } else { call.sent };
+        match call.purpose {
+            Purpose::Acquire if !replaced_nothing => {
+                self.learn_from_answer(now, call, Some(lease.clone()));
+                self.begin_term(now.boot, sent, lease);
+            }
+            Purpose::Renew if !replaced_nothing => {
+                self.learn_from_answer(now, call, Some(lease));
+                self.acknowledge(sent);
+            }
+            Purpose::Observe | Purpose::Acquire | Purpose::Renew | Purpose::Release => {
+                self.learn_from_answer(now, call, Some(lease));
+            }
+        }
+    }
+
+    /// After a conflict: whether to look again at once, and not at the pace of retries.
+    fn look_at_once(&mut self) -> bool {
+        self.conflicts = self.conflicts.saturating_add(1);
+        self.conflicts <= QUICK_CONFLICTS
+    }
+
+    fn on_failure(&mut self, now: Now, call: Call, failure: CallFailure) {
+        let unknown = matches!(failure, CallFailure::Unknown { .. });
+        if let Some(content) = call.written.as_ref().filter(|_| unknown) {
+            self.doubt = Some(Doubt { content: content.clone(), purpose: call.purpose, sent: call.sent });
+            if mistake!(self, AmbiguousIsSuccess) && call.purpose == Purpose::Renew {
+                self.acknowledge(call.sent);
+            }
+        }
+        self.look_first |= unknown || matches!(failure, CallFailure::Conflict);
+        match &self.state {
+            State::Candidate => self.attempt_failed(now.boot, &call, failure),
+            State::Leading(_) | State::Stopping { .. } => self.renewal_failed(now.boot, &call, failure),
+            State::Releasing { .. } => self.release_failed(now.boot, &call, failure),
+            State::Done => {}
+        }
+        self.resolve_doubt(now.boot);
+    }
+
+    /// Takes in what the Lease says now.
+    fn learn(&mut self, now: Now, lease: Option<Snapshot>) {
+        let before = self.known.take();
+        let same_lease = match (&before, &lease) {
+            (Some(Known { lease: Some(before), .. }), Some(lease)) => before.uid == lease.uid,
+            (Some(Known { lease: None, .. }), None) => true,
+            _ => false,
+        };
+        let record = lease.as_ref().map(|lease| &lease.record);
+        let stood = before.as_ref().filter(|_| same_lease).filter(|before| {
+            before.lease.as_ref().map(|lease| &lease.record) == record // P5: the record, nothing else
+        });
+        let (since, spread) = match (stood, &before) {
+            (Some(stood), _) => (stood.since, stood.spread),
+            (None, Some(_)) => (now.boot, self.jitter.spread()),
+            (None, None) => (now.boot, self.first_spread(lease.as_ref())),
+        };
+        let won = self.version_that_won(before.as_ref(), lease.as_ref());
+        if stood.is_none() && matches!(self.state, State::Candidate) {
+            self.conflicts = 0;
+        }
+        let smaller = |before: &Known| lease.as_ref().map(|lease| lease.version) < before.version();
+        if let Some(before) = before.filter(|before| !same_lease || smaller(before)) {
+            self.wait_out(&before);
+        }
+        let leader = record.and_then(|record| record.holder.clone());
+        self.known = Some(Known { lease, deleted: None, since, won, spread });
+        if leader != self.reported_leader {
+            self.reported_leader.clone_from(&leader);
+            self.report(Event::LeaderChanged(leader));
+        }
+        self.note_trouble();
+        self.resolve_doubt(now.boot);
+        self.check_hold(now.boot);
+    }
+
+    /// A watch delivers each version, so the first that states another acquisition is the one that won.
+    fn version_that_won(&self, before: Option<&Known>, lease: Option<&Snapshot>) -> Option<Version> {
+        let (before, lease) = (before?, lease?);
+        let acquisition =
+            |lease: &Snapshot| (lease.uid.clone(), lease.record.holder.clone(), lease.record.acquire_time);
+        let same = before.lease.as_ref().is_some_and(|before| acquisition(before) == acquisition(lease));
+        if same { before.won } else { self.watching.then_some(lease.version) }
+    }
+
+    /// A newcomer takes a vacant Lease at once: nobody else was woken by the same event.
+    fn first_spread(&mut self, lease: Option<&Snapshot>) -> Duration {
+        let held = lease.is_some_and(|lease| lease.record.holder.is_some());
+        if held { self.jitter.spread() } else { Duration::ZERO }
+    }
+
+    /// The Lease vanished, or went back to an older version, without a release: whoever held it may lead until its
+    /// record runs out (P1).
+    fn wait_out(&mut self, before: &Known) {
+        let rival = before.lease.as_ref().filter(|lease| lease.record.holder.is_some() && !self.is_mine(lease));
+        if let Some(lease) = rival.filter(|_| !mistake!(self, DeletionIsRelease)) {
+            self.wait_out_until = self.wait_out_until.max(before.since + self.stated_duration(&lease.record));
+        }
+    }
+
+    fn note_trouble(&mut self) {
+        let trouble = match self.lease() {
+            Some(lease) if lease.coordinated => Some(Event::Coordinated),
+            Some(lease) if lease.record.holder.as_ref() == Some(&self.identity.name) && !self.is_mine(lease) => {
+                Some(Event::DuplicateIdentity)
+            }
+            _ => None,
+        };
+        self.report_trouble(trouble);
+    }
+
+    /// Whether this life of this process wrote the record. The mark names the acquisition it was made by, so that
+    /// it cannot vouch for a record that a program without marks has written since.
+    fn is_mine(&self, lease: &Snapshot) -> bool {
+        let mine = lease.record.holder.as_ref() == Some(&self.identity.name);
+        let marked = lease.record.acquire_time.is_some_and(|acquired| {
+            lease.marks.incarnation.as_deref() == Some(mark(&self.identity.incarnation, acquired).as_str())
+        });
+        mine && (marked || mistake!(self, IdentityWithoutIncarnation))
+    }
+
+    /// Whether the record is the one that this term's own writes left there.
+    fn is_of_term(&self, lease: &Snapshot, term: &Term) -> bool {
+        lease.uid == term.lease_uid
+            && !lease.coordinated
+            && self.is_mine(lease)
+            && (lease.record.acquire_time == Some(term.acquire_time) || mistake!(self, IdentityWithoutIncarnation))
+    }
+
+    /// The duration that rivals must wait: the record's own, or where it states none, theirs (P4).
+    fn stated_duration(&self, record: &Record) -> Duration {
+        match record.lease_duration_seconds {
+            Some(seconds) if !mistake!(self, ExpiryByOwnDuration) => Duration::from_secs(seconds.into()),
+            _ => self.timing.lease_duration(),
+        }
+    }
+
+    /// A write in doubt counts, from its own send time, if the record is exactly the one written (P8).
+    fn resolve_doubt(&mut self, now: BootTime) {
+        let Some(lease) = self.lease() else { return };
+        let written = |doubt: &&Doubt| {
+            doubt.content.record == lease.record && doubt.content.marks.incarnation == lease.marks.incarnation
+        };
+        if self.doubt.as_ref().filter(written).is_none() {
+            return;
+        }
+        let lease = lease.clone();
+        let Some(doubt) = self.doubt.take() else { return };
+        self.look_first = false;
+        match (&self.state, doubt.purpose) {
+            (State::Candidate, Purpose::Acquire) => self.begin_term(now, doubt.sent, lease),
+            (State::Leading(_) | State::Stopping { forced: false, .. }, Purpose::Renew) => self.acknowledge(doubt.sent),
+            _ => {}
+        }
+    }
+
+    #[cfg(feature = "mutants")]
+    fn mutant_retry_after_conflict(&mut self, now: Now) {
+        if mistake!(self, RetryAfterConflict) && std::mem::take(&mut self.tampering.conflicted) {
+            if let Some(known) = &mut self.known {
+                known.since = BootTime(0);
+            }
+            self.advance(now);
+        }
+    }
+
+    #[cfg(not(feature = "mutants"))]
+    fn mutant_retry_after_conflict(&mut self, _: Now) {}
+}
+
+/// The value of the incarnation annotation.
+fn mark(incarnation: &str, acquired: crate::time::WallTime) -> String {
+    format!("{incarnation} {acquired}")
+}

@@ -1,0 +1,273 @@
+//! The durations of an election, what must hold between them, and what follows from them.
+//!
+//! PURE: arithmetic, and a seeded source of jitter.
+
+use std::fmt;
+use std::time::Duration;
+
+/// A retry waits up to this much longer than its period, so that candidates do not poll in step. The same factor as
+/// in client-go's rule that the renewal deadline exceeds 1.2 retry periods.
+const JITTER_TENTHS: u32 = 12;
+
+/// Attempts at a vacant or expired Lease are spread over this span (P13), the later the more of them: see
+/// [`Jitter::spread`].
+///
+/// Long enough that the first of fifty candidates is seen by most of the others before their turn comes, short enough
+/// that three hand over in half of it. `docs/adr/0006-spread-of-attempts.md` has the figures.
+pub const SPREAD: Duration = Duration::from_millis(16);
+
+/// The durations of an election, checked.
+///
+/// | duration | origin | default |
+/// |---|---|---|
+/// | lease duration | client-go `LeaseDuration` | 15 s |
+/// | renewal deadline | client-go `RenewDeadline` | 10 s |
+/// | retry period | client-go `RetryPeriod` | 2 s |
+/// | renew interval | leasehold (P7) | half of the renewal deadline |
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Timing {
+    lease_duration: Duration,
+    renewal_deadline: Duration,
+    retry_period: Duration,
+    renew_interval: Duration,
+}
+
+/// A duration that does not fit the others.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum TimingError {
+    /// A Lease states its duration in whole seconds, at least one and at most `i32::MAX`.
+    LeaseDurationNotWholeSeconds(Duration),
+    /// The retry period is zero.
+    RetryPeriodZero,
+    /// The lease duration does not exceed the renewal deadline: a rival could start while the leader still leads.
+    DeadlineNotBelowLeaseDuration {
+        /// As given.
+        renewal_deadline: Duration,
+        /// As given.
+        lease_duration: Duration,
+    },
+    /// The renewal deadline does not exceed 1.2 retry periods: not even one retry would fit.
+    DeadlineNotAboveRetryPeriod {
+        /// As given.
+        renewal_deadline: Duration,
+        /// As given.
+        retry_period: Duration,
+    },
+    /// The renew interval is zero or more than half of the renewal deadline: a renewal needs room for retries.
+    RenewIntervalOutOfRange {
+        /// As given.
+        renew_interval: Duration,
+        /// As given.
+        renewal_deadline: Duration,
+    },
+}
+
+impl fmt::Display for TimingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TimingError::LeaseDurationNotWholeSeconds(given) => {
+                write!(f, "the lease duration ({given:?}) must be whole seconds, at least 1s and at most {}s", i32::MAX)
+            }
+            TimingError::RetryPeriodZero => write!(f, "the retry period must be greater than zero"),
+            TimingError::DeadlineNotBelowLeaseDuration { renewal_deadline, lease_duration } => write!(
+                f,
+                "the lease duration ({lease_duration:?}) must be greater than the renewal deadline ({renewal_deadline:?})"
+            ),
+            TimingError::DeadlineNotAboveRetryPeriod { renewal_deadline, retry_period } => write!(
+                f,
+                "the renewal deadline ({renewal_deadline:?}) must be greater than 1.2 times the retry period ({retry_period:?})"
+            ),
+            TimingError::RenewIntervalOutOfRange { renew_interval, renewal_deadline } => write!(
+                f,
+                "the renew interval ({renew_interval:?}) must be greater than zero and at most half of the renewal deadline ({renewal_deadline:?})"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for TimingError {}
+
+impl Timing {
+    /// Checks that `lease_duration` > `renewal_deadline` > 1.2 × `retry_period` > 0, that `renew_interval` (half of
+    /// the renewal deadline when `None`) is at most that half, and that the lease duration is whole seconds.
+    ///
+    /// # Errors
+    ///
+    /// Everything that does not hold, not just the first.
+    pub fn new(
+        lease_duration: Duration,
+        renewal_deadline: Duration,
+        retry_period: Duration,
+        renew_interval: Option<Duration>,
+    ) -> Result<Timing, Vec<TimingError>> {
+        let mut errors = Vec::new();
+        let whole = lease_duration.subsec_nanos() == 0;
+        if !whole || lease_duration.is_zero() || i32::try_from(lease_duration.as_secs()).is_err() {
+            errors.push(TimingError::LeaseDurationNotWholeSeconds(lease_duration));
+        }
+        if lease_duration <= renewal_deadline {
+            errors.push(TimingError::DeadlineNotBelowLeaseDuration { renewal_deadline, lease_duration });
+        }
+        if retry_period.is_zero() {
+            errors.push(TimingError::RetryPeriodZero);
+        }
+        let tenfold_deadline = renewal_deadline.as_nanos() * 10;
+        if tenfold_deadline <= retry_period.as_nanos() * u128::from(JITTER_TENTHS) {
+            errors.push(TimingError::DeadlineNotAboveRetryPeriod { renewal_deadline, retry_period });
+        }
+        let renew_interval = renew_interval.unwrap_or(renewal_deadline / 2);
+        if renew_interval.is_zero() || renew_interval > renewal_deadline / 2 {
+            errors.push(TimingError::RenewIntervalOutOfRange { renew_interval, renewal_deadline });
+        }
+        if errors.is_empty() {
+            Ok(Timing { lease_duration, renewal_deadline, retry_period, renew_interval })
+        } else {
+            Err(errors)
+        }
+    }
+
+    /// How long rivals wait without a sign of life.
+    pub fn lease_duration(&self) -> Duration {
+        self.lease_duration
+    }
+
+    /// The lease duration as a Lease states it.
+    pub fn lease_duration_seconds(&self) -> u32 {
+        u32::try_from(self.lease_duration.as_secs()).expect("checked in new: at most i32::MAX")
+    }
+
+    /// A term is valid for this long from the moment before its last acknowledged write was sent.
+    pub fn renewal_deadline(&self) -> Duration {
+        self.renewal_deadline
+    }
+
+    /// Between polls, and between tries that failed.
+    pub fn retry_period(&self) -> Duration {
+        self.retry_period
+    }
+
+    /// From the send time of one acknowledged write to the next renewal.
+    pub fn renew_interval(&self) -> Duration {
+        self.renew_interval
+    }
+
+    /// All that a term started must be dead this long after the send time of its last acknowledged write: half-way
+    /// from the renewal deadline to the lease duration.
+    ///
+    /// The first half of that gap is for stopping cleanly. The second is the margin for the kill itself and for a
+    /// rival's clock that runs fast. Less of the first kills work that would have ended by itself; less of the
+    /// second lets a rival start beside work that is still dying.
+    pub fn kill_after(&self) -> Duration {
+        self.renewal_deadline + (self.lease_duration - self.renewal_deadline) / 2
+    }
+
+    /// The time limit of one call: between a renewal's due time and the deadline there is room for a renewal that
+    /// hangs, a look at what became of it, and a second renewal (P7, P8).
+    pub fn call_limit(&self) -> Duration {
+        (self.renewal_deadline - self.renew_interval) / 3
+    }
+
+    /// From the send time of a failed renewal to its next try (P7).
+    pub fn renewal_retry(&self) -> Duration {
+        self.retry_period.min(self.renewal_deadline / 5)
+    }
+}
+
+impl Default for Timing {
+    fn default() -> Timing {
+        let seconds = Duration::from_secs;
+        Timing::new(seconds(15), seconds(10), seconds(2), None).expect("the defaults fit, see the test")
+    }
+}
+
+/// A source of jitter: SplitMix64. Nothing depends on it but how well candidates spread.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Jitter(u64);
+
+impl Jitter {
+    /// Equal seeds give equal jitter.
+    pub fn new(seed: u64) -> Jitter {
+        Jitter(seed)
+    }
+
+    /// Evenly spread over `0..=most`.
+    pub fn up_to(&mut self, most: Duration) -> Duration {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^= z >> 31;
+        let nanos = (u128::from(z) * (most.as_nanos() + 1)) >> 64;
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    /// The later of two even draws from `0..=SPREAD`: few attempts come early and many late. However many candidates
+    /// there are, the first is soon there, and has won before most of the others try.
+    pub fn spread(&mut self) -> Duration {
+        self.up_to(SPREAD).max(self.up_to(SPREAD))
+    }
+
+    /// `period`, or up to 1.2 times as much.
+    pub fn around(&mut self, period: Duration) -> Duration {
+        period + self.up_to(period * (JITTER_TENTHS - 10) / 10)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(lease: u64, deadline: u64, retry: u64) -> Result<Timing, Vec<TimingError>> {
+        Timing::new(Duration::from_secs(lease), Duration::from_secs(deadline), Duration::from_secs(retry), None)
+    }
+
+    #[test]
+    fn timings_that_client_go_accepts_are_accepted() {
+        for (lease, deadline, retry) in [(15, 10, 2), (15, 10, 5), (30, 15, 10), (60, 15, 5), (3, 2, 1), (137, 107, 26)]
+        {
+            assert!(seconds(lease, deadline, retry).is_ok(), "{lease}/{deadline}/{retry}");
+        }
+        assert_eq!(seconds(15, 10, 2).unwrap(), Timing::default());
+    }
+
+    #[test]
+    fn everything_wrong_is_said_at_once() {
+        let errors = Timing::new(
+            Duration::from_millis(1500),
+            Duration::from_secs(6),
+            Duration::from_secs(5),
+            Some(Duration::from_millis(3001)),
+        )
+        .unwrap_err();
+        assert_eq!(errors.len(), 4, "{errors:?}");
+        assert_eq!(seconds(0, 0, 0).unwrap_err().len(), 5);
+        assert_eq!(
+            seconds(10, 10, 2).unwrap_err()[0].to_string(),
+            "the lease duration (10s) must be greater than the renewal deadline (10s)"
+        );
+    }
+
+    #[test]
+    fn what_follows_from_the_durations_leaves_the_room_it_promises() {
+        for (lease, deadline, retry) in [(15, 10, 2), (30, 15, 10), (3, 2, 1), (11, 10, 8)] {
+            let timing = seconds(lease, deadline, retry).unwrap();
+            assert!(timing.renew_interval() + timing.call_limit() * 3 <= timing.renewal_deadline());
+            assert!(timing.renewal_deadline() < timing.kill_after());
+            assert!(timing.kill_after() < timing.lease_duration());
+        }
+    }
+
+    #[test]
+    fn jitter_stays_in_its_bounds_and_reaches_both_ends() {
+        let mut jitter = Jitter::new(7);
+        let span = Duration::from_millis(40);
+        let drawn: Vec<_> = (0..10_000).map(|_| jitter.up_to(span)).collect();
+        assert!(drawn.iter().all(|d| *d <= span));
+        assert!(drawn.iter().any(|d| *d < span / 100) && drawn.iter().any(|d| *d > span / 100 * 99));
+        assert!((0..1000).all(|_| (span..=span * 12 / 10).contains(&jitter.around(span))));
+        assert_eq!(jitter.up_to(Duration::ZERO), Duration::ZERO);
+        let early = (0..10_000).filter(|_| jitter.spread() <= SPREAD / 2).count();
+        assert!((2_300..2_700).contains(&early), "a quarter of the attempts come in the first half, not {early}");
+    }
+}

@@ -1,0 +1,267 @@
+//! [`ElectorBuilder`]: everything an elector is told, checked all at once.
+//!
+//! IO: where a POD_UID is given, binds a socket that nobody connects to ([`Incarnation`]).
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::callbacks::Callbacks;
+use super::{Elector, Stopped};
+use crate::config::{self, Mistake, Mistakes};
+use crate::driver::{Pulse, Setup};
+use crate::election::{Identity, Timing, TimingError};
+use crate::incarnation::Incarnation;
+use crate::kube::{Client, ClientOptions, CredentialsError};
+use crate::leadership::Leadership;
+use crate::mailbox::Mailbox;
+
+/// Makes an [`Elector`]; from [`Elector::in_cluster`] or [`Elector::builder`].
+pub struct ElectorBuilder {
+    api: ClientOptions,
+    namespace: String,
+    lease: String,
+    identity: String,
+    pod_uid: Option<String>,
+    durations: Durations,
+    callbacks: Callbacks,
+}
+
+/// Not checked yet.
+struct Durations {
+    lease: Duration,
+    renewal_deadline: Duration,
+    retry_period: Duration,
+    /// `None`: half of the renewal deadline, whatever that will be.
+    renew_interval: Option<Duration>,
+}
+
+impl From<Timing> for Durations {
+    fn from(timing: Timing) -> Durations {
+        let half = timing.renewal_deadline() / 2;
+        Durations {
+            lease: timing.lease_duration(),
+            renewal_deadline: timing.renewal_deadline(),
+            retry_period: timing.retry_period(),
+            renew_interval: Some(timing.renew_interval()).filter(|interval| *interval != half),
+        }
+    }
+}
+
+impl Durations {
+    fn check(&self) -> Result<Timing, Vec<TimingError>> {
+        Timing::new(self.lease, self.renewal_deadline, self.retry_period, self.renew_interval)
+    }
+}
+
+/// Why an election cannot be begun.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ElectorError {
+    /// What is wrong with the settings: all of it, a line for each thing.
+    Settings(Mistakes),
+    /// The service account's files are not what they must be.
+    Credentials(CredentialsError),
+    /// The API server's URL or the audit log cannot be used.
+    Api(String),
+    /// The kernel refuses something.
+    System {
+        /// What was asked of it.
+        what: &'static str,
+        /// Its answer.
+        error: io::Error,
+    },
+}
+
+impl fmt::Display for ElectorError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ElectorError::Settings(mistakes) => mistakes.fmt(f),
+            ElectorError::Credentials(error) => error.fmt(f),
+            ElectorError::Api(problem) => f.write_str(problem),
+            ElectorError::System { what, error } => write!(f, "{what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ElectorError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ElectorError::System { error, .. } => Some(error),
+            ElectorError::Settings(_) | ElectorError::Credentials(_) | ElectorError::Api(_) => None,
+        }
+    }
+}
+
+impl From<Mistakes> for ElectorError {
+    fn from(mistakes: Mistakes) -> ElectorError {
+        ElectorError::Settings(mistakes)
+    }
+}
+
+impl From<CredentialsError> for ElectorError {
+    fn from(error: CredentialsError) -> ElectorError {
+        ElectorError::Credentials(error)
+    }
+}
+
+impl Elector {
+    /// A candidate called `identity` (unique among the candidates: the Pod's name, say) for the Lease
+    /// `namespace/lease` of the API server that `api` describes.
+    ///
+    /// In a Pod, [`Elector::in_cluster`] finds all that out by itself. This is for elsewhere; here through
+    /// `kubectl proxy`:
+    ///
+    /// ```
+    /// use leasehold::{Elector, kube::ClientOptions};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let api = ClientOptions::new("http://127.0.0.1:8001");
+    /// let elector = Elector::builder(api, "default", "nightly-report", "laptop")
+    ///     .lease_duration(Duration::from_secs(30))
+    ///     .renewal_deadline(Duration::from_secs(20))
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder(
+        api: ClientOptions,
+        namespace: impl Into<String>,
+        lease: impl Into<String>,
+        identity: impl Into<String>,
+    ) -> ElectorBuilder {
+        ElectorBuilder {
+            api,
+            namespace: namespace.into(),
+            lease: lease.into(),
+            identity: identity.into(),
+            pod_uid: None,
+            durations: Timing::default().into(),
+            callbacks: Callbacks::default(),
+        }
+    }
+}
+
+impl ElectorBuilder {
+    /// All four durations, checked already.
+    pub fn timing(mut self, timing: Timing) -> ElectorBuilder {
+        self.durations = timing.into();
+        self
+    }
+
+    /// How long rivals wait without a sign of life before they take over: whole seconds. Default: 15 s, as client-go's.
+    pub fn lease_duration(mut self, duration: Duration) -> ElectorBuilder {
+        self.durations.lease = duration;
+        self
+    }
+
+    /// How long a term is valid after its last acknowledged renewal was sent: less than the lease duration. Default:
+    /// 10 s, as client-go's.
+    pub fn renewal_deadline(mut self, deadline: Duration) -> ElectorBuilder {
+        self.durations.renewal_deadline = deadline;
+        self
+    }
+
+    /// Between tries that failed: less than the renewal deadline / 1.2. Default: 2 s, as client-go's.
+    pub fn retry_period(mut self, period: Duration) -> ElectorBuilder {
+        self.durations.retry_period = period;
+        self
+    }
+
+    /// Between renewals: at most half of the renewal deadline, which is the default.
+    pub fn renew_interval(mut self, interval: Duration) -> ElectorBuilder {
+        self.durations.renew_interval = Some(interval);
+        self
+    }
+
+    /// The name in the Lease's HOLDER column, unique among the candidates.
+    pub fn identity(mut self, identity: impl Into<String>) -> ElectorBuilder {
+        self.identity = identity.into();
+        self
+    }
+
+    /// The Pod's uid (downward API): a container that restarts in its Pod then takes its lease back at once, instead
+    /// of waiting for it to expire.
+    pub fn pod_uid(mut self, uid: impl Into<String>) -> ElectorBuilder {
+        self.pod_uid = Some(uid.into());
+        self
+    }
+
+    /// Called when a term begins, before the work. As all callbacks: in the order of what happened, once each, on a
+    /// thread that no renewal waits for. A panic ends the election, and [`Elector::run`] passes it on.
+    pub fn on_started(mut self, callback: impl FnMut(&Leadership) + Send + 'static) -> ElectorBuilder {
+        self.callbacks.started = Some(Box::new(callback));
+        self
+    }
+
+    /// Called when a term ends, whether the work has returned or not.
+    pub fn on_stopped(mut self, callback: impl FnMut(&Stopped) + Send + 'static) -> ElectorBuilder {
+        self.callbacks.stopped = Some(Box::new(callback));
+        self
+    }
+
+    /// Called when another candidate is seen to hold the Lease than before, or none; also when it is this one.
+    pub fn on_new_leader(mut self, callback: impl FnMut(Option<&str>) + Send + 'static) -> ElectorBuilder {
+        self.callbacks.new_leader = Some(Box::new(callback));
+        self
+    }
+
+    /// The elector; it makes no call before [`Elector::run`].
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with names and durations at once; or `api` names no usable API server; or the kernel
+    /// refuses what the threads need.
+    ///
+    /// ```
+    /// # use leasehold::{Elector, kube::ClientOptions};
+    /// # use std::time::Duration;
+    /// # let api = ClientOptions::new("http://127.0.0.1:8001");
+    /// let refused = Elector::builder(api, "default", "Nightly Report", "pod-a")
+    ///     .lease_duration(Duration::from_secs(10))
+    ///     .build()
+    ///     .unwrap_err();
+    /// let text = refused.to_string();
+    /// assert!(text.contains(r#"lease="Nightly Report": not a valid name"#), "{text}");
+    /// assert!(text.contains("the lease duration (10s) must be greater than the renewal deadline (10s)"), "{text}");
+    /// ```
+    pub fn build(self) -> Result<Elector, ElectorError> {
+        let timing = self.checked()?;
+        let ElectorBuilder { api, namespace, lease, identity, pod_uid, callbacks, .. } = self;
+        let client = || Client::new(api.clone()).map_err(ElectorError::Api);
+        let (calls, watch) = (client()?, Arc::new(client()?));
+        let mailbox = Mailbox::new().map_err(|error| ElectorError::System { what: "the election's mailbox", error })?;
+        let incarnation = Incarnation::of(pod_uid.as_deref(), &format!("{namespace}/{lease}"));
+        let identity = Identity { name: identity, incarnation: incarnation.name.clone() };
+        let pulse = Arc::new(Pulse::default());
+        let setup = Setup { namespace, lease, identity, timing, calls, watch, mailbox, pulse };
+        Ok(Elector { setup, callbacks, incarnation })
+    }
+
+    fn checked(&self) -> Result<Timing, Mistakes> {
+        let ElectorBuilder { namespace, lease, identity, pod_uid, .. } = self;
+        let mut mistakes = config::misnamed(namespace, lease, identity, pod_uid.as_deref());
+        match self.durations.check() {
+            Ok(timing) if mistakes.is_empty() => return Ok(timing),
+            Ok(_) => {}
+            Err(errors) => {
+                let wrong = |error: String| Mistake { name: "timing".into(), value: None, problem: error };
+                mistakes.extend(errors.iter().map(|error| wrong(error.to_string())));
+            }
+        }
+        Err(Mistakes(mistakes))
+    }
+}
+
+impl fmt::Debug for ElectorBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ElectorBuilder { api, namespace, lease, identity, .. } = self;
+        f.debug_struct("ElectorBuilder")
+            .field("api", api)
+            .field("lease", &format_args!("{namespace}/{lease}"))
+            .field("identity", identity)
+            .finish_non_exhaustive()
+    }
+}

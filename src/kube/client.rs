@@ -1,0 +1,458 @@
+//! Makes one call at a time, within a time limit, over a connection that is kept.
+//!
+//! IO. Every limit is explicit, and so is every retry: once after a 401 with the token read again, once if the CA has
+//! just changed, and once for a call that only reads if the kept connection turns out to be dead. A write that may have
+//! arrived is never sent twice.
+//!
+//! Whoever must not be held up by others' calls has a client of its own: the lease has.
+
+use std::fmt;
+use std::io::Read;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use ureq::http::{self, Uri, header};
+use ureq::{Agent, Body, BodyReader, Error};
+
+use crate::kube::audit::Audit;
+use crate::kube::connection::{Tally, address_of, new_agent};
+use crate::kube::credentials::{Authorities, Credentials, Token};
+use crate::kube::request::Request;
+use crate::kube::status::{CallError, Failure, Reply, Transport, TransportKind, printable};
+
+/// The longest answer that is read. The largest object that etcd holds is 1.5 MiB, the largest Service or Pod that
+/// anybody has a hundredth of that; and the memory limit that `manifests/` set is 8 MiB.
+pub const ANSWER_LIMIT: usize = 1 << 20;
+/// Connecting, TLS included, takes milliseconds; a lost SYN is sent again after one second and after three.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// Told of each call.
+pub type Observer = Arc<dyn Fn(&Call) + Send + Sync>;
+
+/// What a [`Client`] is made of.
+#[derive(Clone)]
+pub struct ClientOptions {
+    /// Scheme, address and port: `https://10.96.0.1:443`, `https://[fd00::1]:443`, `http://127.0.0.1:8001`.
+    pub base_url: String,
+    /// The service account; needed for `https`. With `http` no token is ever sent.
+    pub credentials: Option<Arc<Credentials>>,
+    /// The User-Agent header.
+    pub user_agent: String,
+    /// Where to write a line for each call.
+    pub audit: Option<Arc<Audit>>,
+    /// Told of each call, for metrics.
+    pub observer: Option<Observer>,
+}
+
+impl ClientOptions {
+    /// With leasehold's own User-Agent and nothing else.
+    pub fn new(base_url: &str) -> ClientOptions {
+        let (version, system) = (env!("CARGO_PKG_VERSION"), (std::env::consts::OS, std::env::consts::ARCH));
+        ClientOptions {
+            base_url: base_url.to_owned(),
+            credentials: None,
+            user_agent: format!("leasehold/{version} ({}/{})", system.0, system.1),
+            audit: None,
+            observer: None,
+        }
+    }
+}
+
+impl fmt::Debug for ClientOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientOptions").field("base_url", &self.base_url).finish_non_exhaustive()
+    }
+}
+
+/// One exchange with the API server, as the audit log and the metrics see it.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// What was asked.
+    pub request: &'a Request,
+    /// 1, or 2 when it is the retry.
+    pub attempt: u32,
+    /// Address and port.
+    pub host: &'a str,
+    /// The HTTP status, when one came.
+    pub status: Option<u16>,
+    /// What went wrong, if anything.
+    pub error: Option<&'a CallError>,
+    /// The `resourceVersion` that the answer states. Only looked for when there is an audit log.
+    pub received_version: Option<String>,
+    /// From before the connection to the end of the answer; of a watch, to its beginning.
+    pub duration: Duration,
+    /// Bytes of the request, head and body.
+    pub bytes_sent: u64,
+    /// Bytes of the answer, head and body.
+    pub bytes_received: u64,
+}
+
+impl Call<'_> {
+    /// The status as client-go's metrics label it: `<error>` when there was none.
+    pub fn code(&self) -> String {
+        self.status.map_or_else(|| "<error>".to_owned(), |status| status.to_string())
+    }
+
+    /// Why it failed, in a word; empty when it did not.
+    pub fn reason(&self) -> &str {
+        match self.error {
+            None => "",
+            Some(CallError { failure: Failure::Transport(transport), .. }) => transport.kind.as_str(),
+            Some(error) => &error.reason,
+        }
+    }
+}
+
+/// A client of one API server, with connections of its own.
+pub struct Client {
+    options: ClientOptions,
+    host: String,
+    tls: bool,
+    connections: Mutex<Connections>,
+}
+
+/// The agent, and the CA that it trusts.
+#[derive(Default)]
+struct Connections {
+    agent: Option<Agent>,
+    trusted: Option<Arc<Authorities>>,
+}
+
+/// What one call needs of the connection and the credentials.
+struct Access {
+    agent: Agent,
+    token: Option<Token>,
+}
+
+impl Client {
+    /// Makes no connection yet. The error names what is wrong with the options.
+    pub fn new(options: ClientOptions) -> Result<Client, String> {
+        let url = &options.base_url;
+        let wrong = |what: &str| format!("the API server's URL {url:?} {what}");
+        let uri: Uri = url.parse().map_err(|error| wrong(&format!("is none: {error}")))?;
+        let authority = uri.authority().ok_or_else(|| wrong("has no host"))?;
+        let address = address_of(authority.host())
+            .ok_or_else(|| wrong("must have an IP address (or localhost) for its host: names are not looked up"))?;
+        if authority.as_str().contains('@') || !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+            return Err(wrong("must be scheme, address and port, nothing more"));
+        }
+        let tls = match uri.scheme_str() {
+            Some("https") if options.credentials.is_some() => true,
+            Some("https") => return Err(wrong("needs a service account: whose certificate would be trusted?")),
+            Some("http") if address.is_loopback() => false,
+            Some("http") => return Err(wrong("must be https:// unless the address is a loopback one")),
+            _ => return Err(wrong("must begin with https:// (or http:// for a loopback address)")),
+        };
+        let host = authority.as_str().to_owned();
+        Ok(Client { options, host, tls, connections: Mutex::default() })
+    }
+
+    /// Makes a call and reads its answer, within `limit` from now in all. Only a 2xx is a [`Reply`].
+    ///
+    /// # Errors
+    ///
+    /// Everything else. Of a write, [`CallError::may_have_been_applied`] says whether its fate is unknown.
+    pub fn call(&self, request: &Request, limit: Duration) -> Result<Reply, CallError> {
+        let begun = Instant::now();
+        let attempt = |number, total| {
+            let result = self.exchange(request, number, &self.access(), Limits { total, head: None }, read_answer);
+            if matches!(&result, Err(CallError { failure: Failure::Transport(_), .. })) {
+                // The next call gets a new connection: this one's road may be gone (a node lost, a route changed).
+                self.lock().agent = None;
+            }
+            result
+        };
+        let first = attempt(1, limit);
+        match &first {
+            Err(error) if self.worth_a_retry(request, error) => {
+                let left = limit.saturating_sub(begun.elapsed());
+                if left.is_zero() { first } else { attempt(2, left) }
+            }
+            _ => first,
+        }
+    }
+
+    /// Opens a watch: makes the call, and hands back the answer's body unread. It comes on an agent of its own
+    /// (`told` learns of it), because shutting an agent down is the one way to end a read that blocks.
+    pub(crate) fn open(
+        &self,
+        request: &Request,
+        limit: Duration,
+        told: impl Fn(&Agent),
+    ) -> Result<BodyReader<'static>, CallError> {
+        let total = request.lasting.unwrap_or(limit).saturating_add(limit);
+        let attempt = |number| {
+            let access = self.own_access();
+            told(&access.agent);
+            let read = |_: &Request, _: u16, body: Body| Ok(body.into_reader());
+            self.exchange(request, number, &access, Limits { total, head: Some(limit) }, read)
+        };
+        match attempt(1) {
+            Err(error) if self.worth_a_retry(request, &error) => attempt(2),
+            first => first,
+        }
+    }
+
+    /// Ends all calls in flight, on whatever threads they are; those that come later work. For a process that must end.
+    pub fn interrupt(&self) {
+        let agent = self.lock().agent.take();
+        if let Some(agent) = agent {
+            agent.shutdown();
+        }
+    }
+
+    fn worth_a_retry(&self, request: &Request, error: &CallError) -> bool {
+        let account = self.options.credentials.as_ref().filter(|_| self.tls);
+        match &error.failure {
+            Failure::Unauthorized => account.inspect(|account| account.refresh()).is_some(),
+            Failure::Transport(Transport { kind: TransportKind::Tls, sent: false, .. }) => {
+                account.is_some_and(|account| {
+                    let before = account.current().1;
+                    account.refresh();
+                    !Arc::ptr_eq(&before, &account.current().1)
+                })
+            }
+            // The server has closed a connection that was kept, and the news came after the request had left.
+            Failure::Transport(transport) => {
+                let tally = Tally::get();
+                let kept = !tally.connected && tally.received == 0;
+                transport.kind == TransportKind::Cut && kept && !request.verb.writes()
+            }
+            _ => false,
+        }
+    }
+
+    /// One exchange, and all that is told about it.
+    fn exchange<T: Answer>(
+        &self,
+        request: &Request,
+        attempt: u32,
+        access: &Access,
+        limits: Limits,
+        read: impl FnOnce(&Request, u16, Body) -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
+        let begun = Instant::now();
+        Tally::reset();
+        let mut status = None;
+        let result = self.send(request, access, limits).and_then(|answer| {
+            status = Some(answer.status().as_u16());
+            judge(request, answer, read)
+        });
+        self.tell(request, attempt, status, begun.elapsed(), &result);
+        result
+    }
+
+    fn tell<T: Answer>(
+        &self,
+        request: &Request,
+        attempt: u32,
+        status: Option<u16>,
+        duration: Duration,
+        result: &Result<T, CallError>,
+    ) {
+        let Tally { sent, received, .. } = Tally::get();
+        let audit = self.options.audit.as_ref();
+        let call = Call {
+            request,
+            attempt,
+            host: &self.host,
+            status,
+            error: result.as_ref().err(),
+            received_version: result.as_ref().ok().filter(|_| audit.is_some()).and_then(Answer::version),
+            duration,
+            bytes_sent: sent,
+            bytes_received: received,
+        };
+        match call.error {
+            None => log::debug!("{request:?}: {} in {duration:.1?}", call.code()),
+            Some(error) => log::debug!("{error} (after {duration:.1?})"),
+        }
+        if let Some(audit) = audit {
+            audit.write(&call);
+        }
+        if let Some(observer) = &self.options.observer {
+            observer(&call);
+        }
+    }
+
+    fn send(&self, request: &Request, access: &Access, limits: Limits) -> Result<http::Response<Body>, CallError> {
+        let failed = |error| CallError::new(request, transport_failure(error));
+        let url = format!("{}{}", self.options.base_url.trim_end_matches('/'), request.path);
+        let mut builder = http::Request::builder().method(request.verb.method()).uri(url);
+        if let Some(token) = &access.token {
+            builder = builder.header(header::AUTHORIZATION, token.authorization());
+        }
+        if let Some(content_type) = request.content_type {
+            builder = builder.header(header::CONTENT_TYPE, content_type);
+        }
+        let (connect, agent) = (limits.head.unwrap_or(limits.total).min(CONNECT_LIMIT), &access.agent);
+        macro_rules! run {
+            ($body:expr) => {{
+                let message = builder.body($body).map_err(|error| failed(Error::Http(error)))?;
+                let message = agent
+                    .configure_request(message)
+                    .timeout_global(Some(limits.total))
+                    .timeout_connect(Some(connect))
+                    .timeout_recv_response(limits.head)
+                    .build();
+                agent.run(message).map_err(failed)
+            }};
+        }
+        // Two types: a request without a body must have no Content-Length either.
+        match &request.body {
+            Some(body) => run!(body.as_bytes()),
+            None => run!(()),
+        }
+    }
+
+    /// The kept connections and the token; both new if the CA has changed.
+    fn access(&self) -> Access {
+        let (token, trusted) = self.credentials();
+        let mut connections = self.lock();
+        let same = match (&connections.trusted, &trusted) {
+            (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+            (before, now) => before.is_none() && now.is_none(),
+        };
+        if !same {
+            connections.agent = None;
+        }
+        let agent = connections.agent.get_or_insert_with(|| self.new_agent(trusted.as_deref())).clone();
+        connections.trusted = trusted;
+        Access { agent, token }
+    }
+
+    /// A connection of the caller's own, and the token.
+    fn own_access(&self) -> Access {
+        let (token, trusted) = self.credentials();
+        Access { agent: self.new_agent(trusted.as_deref()), token }
+    }
+
+    fn credentials(&self) -> (Option<Token>, Option<Arc<Authorities>>) {
+        match &self.options.credentials {
+            Some(credentials) if self.tls => {
+                let (token, trusted) = credentials.current();
+                (Some(token), Some(trusted))
+            }
+            _ => (None, None),
+        }
+    }
+
+    fn new_agent(&self, trusted: Option<&Authorities>) -> Agent {
+        new_agent(&self.options.user_agent, trusted.map(|authorities| authorities.certificates.as_slice()))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("host", &self.host).field("tls", &self.tls).finish_non_exhaustive()
+    }
+}
+
+/// Keeps what must not be seen out of every log: at TRACE, ureq writes out whole requests, the bearer token among
+/// them. Call it after the logger is set up.
+pub fn cap_log_level() {
+    log::set_max_level(log::max_level().min(log::LevelFilter::Debug));
+}
+
+/// The time limits of one exchange.
+#[derive(Clone, Copy)]
+struct Limits {
+    total: Duration,
+    /// Until the answer's head, when the rest may take longer.
+    head: Option<Duration>,
+}
+
+/// What a call comes to, as far as the audit log wants to know it.
+trait Answer {
+    fn version(&self) -> Option<String> {
+        None
+    }
+}
+
+impl Answer for BodyReader<'static> {}
+
+impl Answer for Reply {
+    fn version(&self) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Object {
+            metadata: Metadata,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Metadata {
+            resource_version: String,
+        }
+        serde_json::from_slice::<Object>(&self.body).ok().map(|object| object.metadata.resource_version)
+    }
+}
+
+fn judge<T>(
+    request: &Request,
+    answer: http::Response<Body>,
+    read: impl FnOnce(&Request, u16, Body) -> Result<T, CallError>,
+) -> Result<T, CallError> {
+    let status = answer.status();
+    let retry_after =
+        answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let body = answer.into_body();
+    if status.is_success() {
+        return read(request, status.as_u16(), body);
+    }
+    // However the body ends, the status stands; what came of the body is what can be told.
+    let (body, _) = read_up_to(body, ANSWER_LIMIT / 16);
+    Err(CallError::from_answer(request, status.as_u16(), retry_after.as_deref(), &body))
+}
+
+fn read_answer(request: &Request, status: u16, body: Body) -> Result<Reply, CallError> {
+    let failed = |failure| CallError { status: Some(status), ..CallError::new(request, failure) };
+    match read_up_to(body, ANSWER_LIMIT) {
+        (body, None) => Ok(Reply { status, body }),
+        (_, Some(Unread::Error(error))) => Err(failed(transport_failure(Error::from(error)))),
+        (_, Some(Unread::TooLong)) => Err(failed(Failure::Transport(Transport {
+            kind: TransportKind::Protocol,
+            sent: true,
+            text: format!("an answer of more than {ANSWER_LIMIT} bytes"),
+        }))),
+    }
+}
+
+/// Why a body was not read to its end.
+enum Unread {
+    Error(std::io::Error),
+    TooLong,
+}
+
+fn read_up_to(body: Body, limit: usize) -> (Vec<u8>, Option<Unread>) {
+    let announced = body.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+    if announced > limit {
+        return (Vec::new(), Some(Unread::TooLong));
+    }
+    // One byte more than announced, or the read that finds the end would double the memory.
+    let mut bytes = Vec::with_capacity(announced + 1);
+    let mut reader = body.into_reader().take(limit as u64 + 1);
+    match reader.read_to_end(&mut bytes) {
+        Err(error) => (bytes, Some(Unread::Error(error))),
+        Ok(length) if length > limit => (Vec::new(), Some(Unread::TooLong)),
+        Ok(_) => (bytes, None),
+    }
+}
+
+/// What ureq says, in our terms. Whether anything was sent is known from the wire itself.
+pub(crate) fn transport_failure(error: Error) -> Failure {
+    let sent = Tally::get().sent > 0;
+    let kind = match &error {
+        Error::Timeout(_) => TransportKind::Timeout,
+        Error::Io(io) if io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => TransportKind::Tls,
+        Error::Tls(_) | Error::Rustls(_) | Error::Pem(_) | Error::TlsRequired => TransportKind::Tls,
+        Error::Io(io) if io.kind() == std::io::ErrorKind::NotConnected => TransportKind::Stopped,
+        Error::Io(_) if sent => TransportKind::Cut,
+        Error::Io(_) | Error::HostNotFound | Error::ConnectionFailed => TransportKind::Connect,
+        _ => TransportKind::Protocol,
+    };
+    Failure::Transport(Transport { kind, sent, text: printable(error.to_string().as_bytes()) })
+}

@@ -1,0 +1,158 @@
+//! How connections are made, and what goes over them: an HTTP agent with nothing in it that leasehold does not need.
+//!
+//! IO. ureq's default agent would look names up with getaddrinfo (not there in a static binary without NSS), obey
+//! proxy variables (nobody but the API server may see the token), follow redirects (likewise), and hold 256 KiB of
+//! buffers. This one does none of that.
+
+use std::cell::Cell;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ureq::http::Uri;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, NextTimeout, RustlsConnector, TcpConnector, Transport,
+};
+use ureq::{Agent, Error};
+
+/// kube-apiserver closes a connection that was idle for 90 s, load balancers before it often after 60 s. A write sent
+/// into that very moment would be cut, its fate unknown: so an older connection is not used.
+const MAX_IDLE: Duration = Duration::from_secs(45);
+/// A Lease's request and answer fit several times.
+const BUFFER: usize = 8 << 10;
+/// The API server's own headers are a few hundred bytes.
+const HEADER_LIMIT: usize = 16 << 10;
+
+/// A new agent, with no connection yet. `trusted`: the only certificates that a server's may descend from; without
+/// them (plain HTTP to a loopback address) nothing secret is ever sent.
+pub(crate) fn new_agent(user_agent: &str, trusted: Option<&[Certificate<'static>]>) -> Agent {
+    let mut config = Agent::config_builder()
+        .proxy(None)
+        .user_agent(user_agent)
+        .accept("application/json")
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .max_response_header_size(HEADER_LIMIT)
+        .input_buffer_size(HEADER_LIMIT)
+        .output_buffer_size(BUFFER)
+        .max_idle_connections(2)
+        .max_idle_age(MAX_IDLE);
+    if let Some(certificates) = trusted {
+        let tls = TlsConfig::builder()
+            .root_certs(RootCerts::new_with_certs(certificates))
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .build();
+        config = config.https_only(true).tls_config(tls);
+    }
+    let connector = ().chain(TcpConnector::default()).chain(RustlsConnector::default()).chain(CountingConnector);
+    Agent::with_parts(config.build(), connector, Literal)
+}
+
+/// What has happened on the wire since the call began: tells a call that cannot have been applied from one that may.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    /// A new connection was needed (and made, TLS included).
+    pub connected: bool,
+    /// Bytes of the request handed to the kernel, or about to be.
+    pub sent: u64,
+    /// Bytes of the answer.
+    pub received: u64,
+}
+
+thread_local! {
+    /// ureq does all of a call's work on the thread that makes the call.
+    static TALLY: Cell<Tally> = const { Cell::new(Tally { connected: false, sent: 0, received: 0 }) };
+}
+
+impl Tally {
+    /// Starts counting anew, for a call that this thread makes next.
+    pub fn reset() {
+        TALLY.set(Tally::default());
+    }
+
+    /// What this thread has counted.
+    pub fn get() -> Tally {
+        TALLY.get()
+    }
+
+    fn add(change: impl FnOnce(&mut Tally)) {
+        let mut tally = TALLY.get();
+        change(&mut tally);
+        TALLY.set(tally);
+    }
+}
+
+/// Wraps the connection, outside TLS: a handshake's bytes are not the request's.
+#[derive(Debug)]
+struct CountingConnector;
+
+impl<In: Transport> Connector<In> for CountingConnector {
+    type Out = Counting<In>;
+
+    fn connect(&self, _: &ConnectionDetails, chained: Option<In>) -> Result<Option<Counting<In>>, Error> {
+        Tally::add(|tally| tally.connected = true);
+        Ok(chained.map(Counting))
+    }
+}
+
+struct Counting<T>(T);
+
+impl<T: Transport> fmt::Debug for Counting<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<T: Transport> Transport for Counting<T> {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.0.buffers()
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        // Before, not after: of a write that fails, a part may have left.
+        Tally::add(|tally| tally.sent += amount as u64);
+        self.0.transmit_output(amount, timeout)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        let before = self.0.buffers().input().len();
+        let progress = self.0.await_input(timeout);
+        let after = self.0.buffers().input().len();
+        Tally::add(|tally| tally.received += after.saturating_sub(before) as u64);
+        progress
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.0.is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.0.is_tls()
+    }
+}
+
+/// Addresses, and `localhost`; no names. Every Pod has the API server's address in KUBERNETES_SERVICE_HOST.
+#[derive(Debug)]
+struct Literal;
+
+impl Resolver for Literal {
+    fn resolve(&self, uri: &Uri, _: &ureq::config::Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
+        let address = uri.host().and_then(address_of).ok_or(Error::HostNotFound)?;
+        let mut addresses = self.empty();
+        addresses.push(SocketAddr::new(address, port));
+        Ok(addresses)
+    }
+}
+
+/// The address that a URL's host stands for.
+pub(crate) fn address_of(host: &str) -> Option<IpAddr> {
+    if host.eq_ignore_ascii_case("localhost") {
+        return Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).parse().ok()
+}

@@ -1,0 +1,62 @@
+//! What is said to the API server, and what it answers.
+//!
+//! | file | | |
+//! |---|---|---|
+//! | `request` | PURE | **the audit file**: every call the program can make |
+//! | `lease`, `service`, `pod`, `event` | PURE | the JSON of each resource |
+//! | `status` | PURE | an HTTP answer → what went wrong, in the caller's terms |
+//! | `watch_line` | PURE | a watch's bytes → events |
+//! | `credentials` | IO | the service account's files, re-read as they rotate |
+//! | `client` | IO | one call at a time limit: TLS, keep-alive, the retry after a 401 |
+//! | `watch` | IO | one long response |
+//! | `audit` | IO | one line for each call made |
+//!
+//! A call, from end to end:
+//!
+//! ```no_run
+//! use leasehold::kube::{Client, ClientOptions, Credentials, Lease, Why, request};
+//! use std::{sync::Arc, time::Duration};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let account = Credentials::open("/var/run/secrets/kubernetes.io/serviceaccount")?;
+//! let mut options = ClientOptions::new("https://10.96.0.1:443");
+//! options.credentials = Some(Arc::new(account));
+//! let client = Client::new(options)?;
+//!
+//! let request = request::get_lease("default", "web", Why::Observe);
+//! let reply = client.call(&request, Duration::from_secs(3))?;
+//! let lease = reply.parse(&request, Lease::parse)?;
+//! println!("{:?} leads", lease.snapshot().record.holder);
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod audit;
+pub mod client;
+mod connection;
+pub mod credentials;
+pub mod event;
+pub mod lease;
+pub mod pod;
+pub mod request;
+pub mod service;
+pub mod status;
+pub mod watch;
+pub mod watch_line;
+
+pub use audit::{Audit, AuditTarget};
+pub use client::{Call, Client, ClientOptions, Observer};
+pub use credentials::{Credentials, CredentialsError};
+pub use lease::Lease;
+pub use pod::Pod;
+pub use request::{Request, Resource, Verb, Why};
+pub use service::{Fence, Service};
+pub use status::{CallError, Failure, Malformed, Reply, Transport, TransportKind};
+pub use watch::{Watch, WatchStop};
+pub use watch_line::WatchEvent;
+
+/// An agent for plain HTTP to a loopback address, with limits like the client's and no token to lose.
+#[cfg(feature = "program")]
+pub(crate) fn plain_agent() -> ureq::Agent {
+    connection::new_agent(concat!("leasehold/", env!("CARGO_PKG_VERSION")), None)
+}

@@ -1,0 +1,136 @@
+//! The JSON of a Pod, as far as routing goes: its labels, and the value that stands for its name in one.
+//!
+//! PURE. A Pod's JSON is the largest object leasehold reads: only its labels are kept.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::kube::status::Malformed;
+
+/// What a label value may hold at most.
+const LABEL_VALUE_LIMIT: usize = 63;
+
+/// A Pod as the API server stated it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pod {
+    labels: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Object {
+    kind: Option<String>,
+    metadata: Metadata,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    labels: Option<BTreeMap<String, String>>,
+}
+
+impl Pod {
+    /// Reads a Pod from an answer's body.
+    pub fn parse(body: &[u8]) -> Result<Pod, Malformed> {
+        let Object { kind, metadata } =
+            serde_json::from_slice(body).map_err(|error: serde_json::Error| Malformed(error.to_string()))?;
+        match kind {
+            Some(kind) if kind != "Pod" => Err(Malformed(format!("a Pod was expected, not a {kind:.40}"))),
+            _ => Ok(Pod { labels: metadata.labels.unwrap_or_default() }),
+        }
+    }
+
+    /// The value of the label `key`.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.labels.get(key).map(String::as_str)
+    }
+}
+
+/// The label value that stands for a Pod's name, on the Pod and in the Service's selector alike: the name itself
+/// where a label may hold it, else its beginning and a hash of the whole.
+pub fn label_value(pod_name: &str) -> String {
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let valid = pod_name.len() <= LABEL_VALUE_LIMIT
+        && pod_name.chars().all(may_be_in_label)
+        && edge(pod_name.chars().next())
+        && edge(pod_name.chars().next_back());
+    if valid {
+        return pod_name.to_owned();
+    }
+    let hash = format!("{:016x}", fnv_1a(pod_name.as_bytes()));
+    let start: String = pod_name
+        .chars()
+        .take(LABEL_VALUE_LIMIT - hash.len() - 1)
+        .map(|c| if may_be_in_label(c) { c } else { '-' })
+        .collect();
+    let start = start.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    if start.is_empty() { hash } else { format!("{start}-{hash}") }
+}
+
+fn may_be_in_label(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
+}
+
+/// FNV-1a, 64 bits. It must give the same value in every version of leasehold, which std's hasher does not promise;
+/// it need not withstand an adversary, who could just as well set the label by hand.
+fn fnv_1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_read() {
+        let body = br#"{"kind":"Pod","metadata":{"name":"web-0","labels":{"app":"web","pod":"web-0"}},"spec":{}}"#;
+        let pod = Pod::parse(body).unwrap();
+        assert_eq!((pod.label("pod"), pod.label("role")), (Some("web-0"), None));
+        for body in [r#"{"metadata":{}}"#, r#"{"metadata":{"labels":null}}"#] {
+            assert_eq!(Pod::parse(body.as_bytes()).unwrap().label("pod"), None);
+        }
+        for body in ["", "{}", "null", r#"{"kind":"Status","metadata":{}}"#, r#"{"metadata":{"labels":{"a":1}}}"#] {
+            assert!(Pod::parse(body.as_bytes()).is_err(), "{body}");
+        }
+        for cut in 0..body.len() {
+            assert!(Pod::parse(&body[..cut]).is_err(), "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_fits_is_its_own_label() {
+        for name in ["a", "web-0", "web-7d4b9c6f5-x2x4z", "a.b_c", &"x".repeat(63)] {
+            assert_eq!(label_value(name), name);
+        }
+    }
+
+    #[test]
+    fn a_name_that_does_not_fit_is_shortened_with_a_hash() {
+        let long = "x".repeat(64);
+        // Fixed for good: two versions of leasehold in one rolling update must agree.
+        assert_eq!(label_value(&long), format!("{}-b96a5acbb56db825", "x".repeat(46)));
+        let other = format!("{}y", "x".repeat(63));
+        assert_ne!(label_value(&long), label_value(&other));
+    }
+
+    #[test]
+    fn the_hash_is_fnv_1a() {
+        // The function's published test vectors.
+        assert_eq!(fnv_1a(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fnv_1a(b"a"), 0xaf63_dc4c_8601_ec8c);
+        assert_eq!(fnv_1a(b"foobar"), 0x8594_4171_f739_67e8);
+    }
+
+    #[test]
+    fn whatever_the_name_the_value_is_valid() {
+        let hyphens = "-".repeat(300);
+        let dots = format!("{}{}", "a".repeat(45), ".".repeat(100));
+        for name in ["", "-", "-a", "a-", "ünïcode", "with space", "../..", "a\0b", &hyphens, &dots, &"é".repeat(200)]
+        {
+            let value = label_value(name);
+            assert!(value.len() <= 63 && value.chars().all(may_be_in_label), "{name:?} -> {value:?}");
+            assert!(value.starts_with(|c: char| c.is_ascii_alphanumeric()), "{name:?} -> {value:?}");
+            assert!(value.ends_with(|c: char| c.is_ascii_alphanumeric()), "{name:?} -> {value:?}");
+            assert_eq!(label_value(&value), value, "it fits");
+        }
+    }
+}

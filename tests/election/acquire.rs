@@ -1,0 +1,269 @@
+//! P1, P4, P6, P8, P10: how a term is won.
+
+use leasehold::election::{Answer, CallFailure, Event, Input, Marks, Purpose, Record, Request, Timing};
+use leasehold::time::WallTime;
+
+use crate::scenario::{EPOCH, ME, Network, RIVAL, SPREAD, Scenario, held, millis, secs, vacant};
+
+#[test]
+fn the_first_call_is_a_look() {
+    let mut scenario = Scenario::new();
+    scenario.input(Input::Timer);
+    assert_eq!(scenario.expect(Purpose::Observe).request, Request::Get);
+}
+
+#[test]
+fn an_absent_lease_is_created_at_once() {
+    let mut scenario = Scenario::new();
+    scenario.look();
+    let now = Some(scenario.now.wall);
+    let (record, marks) = scenario.written(Purpose::Acquire);
+    assert!(matches!(scenario.expect(Purpose::Acquire).request, Request::Create(_)));
+    let expected = Record {
+        holder: Some(ME.into()),
+        lease_duration_seconds: Some(15),
+        acquire_time: now,
+        renew_time: now,
+        transitions: 0,
+    };
+    assert_eq!(record, expected);
+    assert!(marks.incarnation.is_some() && marks.yield_to.is_none() && marks.yielded_to.is_none());
+
+    scenario.serve();
+    assert!(scenario.leads());
+}
+
+#[test]
+fn asking_is_not_having() {
+    let mut scenario = Scenario::new();
+    scenario.look();
+    assert!(!scenario.leads());
+    assert_eq!(scenario.work, None);
+}
+
+#[test]
+fn a_lease_that_somebody_else_created_first_is_looked_at_again() {
+    let mut scenario = Scenario::new();
+    scenario.look();
+    scenario.held_by(RIVAL);
+    scenario.serve();
+    assert_eq!(scenario.expect(Purpose::Observe).request, Request::Get);
+    scenario.serve();
+    assert_eq!(scenario.pending.as_ref().map(|call| &call.request), None, "the rival's record is waited out");
+}
+
+#[test]
+fn a_vacant_lease_is_taken_by_a_newcomer_at_once() {
+    let mut scenario = Scenario::new();
+    scenario.put(vacant(), Marks::default());
+    scenario.look();
+    let (record, _) = scenario.written(Purpose::Acquire);
+    assert_eq!(record.holder.as_deref(), Some(ME));
+    assert_eq!(record.transitions, vacant().transitions + 1, "a change of holder, from vacant too");
+    assert_eq!((record.acquire_time, record.renew_time), (Some(EPOCH), Some(EPOCH)));
+}
+
+#[test]
+fn a_released_lease_is_taken_within_the_spread() {
+    let mut scenario = Scenario::watching(held(RIVAL, 15));
+    scenario.put(vacant(), Marks::default());
+    scenario.see();
+    scenario.run(SPREAD, Network::Hangs);
+    scenario.expect(Purpose::Acquire);
+}
+
+#[test]
+fn an_observed_winner_cancels_a_pending_attempt() {
+    let mut scenario = Scenario::watching(held(RIVAL, 15));
+    scenario.put(vacant(), Marks::default());
+    scenario.see();
+    scenario.held_by("pod-c");
+    scenario.see();
+    scenario.run(secs(14), Network::Hangs);
+    assert!(scenario.pending.is_none());
+}
+
+#[test]
+fn candidates_spread_their_attempts() {
+    let mut first_tries: Vec<_> = (0..50)
+        .map(|seed| {
+            let identity = leasehold::election::Identity { name: format!("pod-{seed}"), incarnation: "i".into() };
+            let mut scenario = Scenario::new();
+            scenario.election = leasehold::election::Election::new(identity, Timing::default(), seed);
+            scenario.put(held(RIVAL, 15), Marks::default());
+            scenario.look();
+            scenario.input(Input::Watching(true));
+            scenario.put(vacant(), Marks::default());
+            scenario.see();
+            scenario.run(SPREAD, Network::Hangs);
+            scenario.expect(Purpose::Acquire).sent
+        })
+        .collect();
+    first_tries.sort();
+    assert!(first_tries[49].since(first_tries[0]) > SPREAD / 2);
+    let second_is_later = first_tries[1] > first_tries[0];
+    assert!(second_is_later, "the first has a head start");
+}
+
+#[test]
+fn absent_fields_are_no_error() {
+    for transitions in [0, 3] {
+        let mut scenario = Scenario::new();
+        scenario.put(Record { transitions, ..Record::default() }, Marks::default());
+        scenario.look();
+        let (record, _) = scenario.written(Purpose::Acquire);
+        assert_eq!(record.transitions, transitions + 1);
+        scenario.serve();
+        assert!(scenario.leads());
+    }
+}
+
+#[test]
+fn transitions_saturate_where_the_field_does() {
+    let mut scenario = Scenario::new();
+    scenario.put(Record { transitions: i32::MAX as u32, ..vacant() }, Marks::default());
+    scenario.look();
+    assert_eq!(scenario.written(Purpose::Acquire).0.transitions, i32::MAX as u32);
+}
+
+#[test]
+fn the_fencing_token_is_the_version_that_the_winning_write_produced() {
+    let mut scenario = Scenario::leading();
+    let term = scenario.terms[0].clone();
+    assert_eq!(term.token, scenario.version());
+    assert_eq!(scenario.reported(&Event::StartedLeading { token: term.token }), 1);
+
+    scenario.run(secs(60), Network::Serves);
+    assert_eq!(scenario.election.leading(scenario.now.boot), Some(&term), "renewals leave it alone");
+    assert!(scenario.version() > term.token);
+}
+
+#[test]
+fn every_terms_token_is_greater_than_the_one_before() {
+    let mut scenario = Scenario::leading();
+    for _ in 0..5 {
+        scenario.run(scenario.timing().renewal_deadline(), Network::Refuses);
+        scenario.work_stops();
+        scenario.run(millis(100), Network::Serves);
+        assert!(scenario.leads());
+    }
+    assert_eq!(scenario.terms.len(), 6);
+    assert!(scenario.terms.is_sorted_by(|a, b| a.token < b.token && a.acquire_time < b.acquire_time));
+}
+
+#[test]
+fn an_acquisition_answered_after_its_own_deadline_is_released() {
+    let mut scenario = Scenario::acquiring();
+    let request = scenario.pending.clone().unwrap().request;
+    let answer = scenario.apply(&request);
+    scenario.pass(scenario.timing().renewal_deadline());
+    scenario.reply(answer);
+    assert!(!scenario.leads());
+    assert_eq!((scenario.work, scenario.reported(&Event::AcquiredTooLate)), (None, 1));
+
+    let (record, marks) = scenario.written(Purpose::Release);
+    assert_eq!((record.holder, marks.incarnation), (None, None));
+    scenario.serve();
+    assert_eq!(scenario.holder(), None);
+    scenario.run(SPREAD, Network::Serves);
+    assert!(scenario.leads(), "and the next try is as good as any");
+}
+
+#[test]
+fn an_acquisition_answered_just_before_its_deadline_leads_only_that_long() {
+    let mut scenario = Scenario::acquiring();
+    let request = scenario.pending.clone().unwrap().request;
+    let answer = scenario.apply(&request);
+    scenario.pass(scenario.timing().renewal_deadline() - millis(1));
+    scenario.reply(answer);
+    assert!(scenario.leads());
+    scenario.pass(millis(1));
+    assert!(!scenario.leads());
+}
+
+#[test]
+fn a_term_that_was_won_and_lost_before_the_news_of_it_came_never_begins() {
+    let mut scenario = Scenario::acquiring();
+    let request = scenario.pending.clone().unwrap().request;
+    let answer = scenario.apply(&request);
+    scenario.held_by(RIVAL);
+    scenario.see();
+    scenario.reply(answer);
+    assert_eq!((scenario.leads(), scenario.terms.len()), (false, 0));
+}
+
+#[test]
+fn a_term_on_a_lease_that_was_deleted_before_the_news_of_it_came_never_begins() {
+    for acquiring in [Scenario::acquiring as fn() -> Scenario, creating] {
+        for with_its_creation_seen in [true, false] {
+            let mut scenario = acquiring();
+            let request = scenario.pending.clone().unwrap().request;
+            let answer = scenario.apply(&request);
+            if with_its_creation_seen {
+                scenario.see();
+            }
+            scenario.delete_seen();
+            scenario.reply(answer);
+            assert_eq!((scenario.leads(), scenario.terms.len()), (false, 0));
+            assert!(scenario.election.lease().is_none(), "a reply does not raise the dead");
+        }
+    }
+}
+
+fn creating() -> Scenario {
+    let mut scenario = Scenario::new();
+    scenario.look();
+    scenario.input(Input::Watching(true));
+    scenario
+}
+
+#[test]
+fn an_acquisition_that_the_server_refuses_is_tried_again_after_the_retry_period() {
+    let mut scenario = Scenario::acquiring();
+    let refused_at = scenario.now.boot;
+    scenario.fail(CallFailure::Refused { retry_after: None });
+    scenario.run(secs(10), Network::Hangs);
+    let again = scenario.expect(Purpose::Acquire).sent.since(refused_at);
+    assert!((secs(2)..=millis(2400)).contains(&again), "{again:?}");
+}
+
+#[test]
+fn retry_after_is_honoured_but_not_without_end() {
+    for (asked, at_least, at_most) in [(5, 5, 5), (3600, 10, 10)] {
+        let mut scenario = Scenario::acquiring();
+        let refused_at = scenario.now.boot;
+        scenario.fail(CallFailure::Refused { retry_after: Some(secs(asked)) });
+        scenario.run(secs(60), Network::Hangs);
+        let again = scenario.expect(Purpose::Acquire).sent.since(refused_at);
+        assert!((secs(at_least)..=secs(at_most)).contains(&again), "asked for {asked} s: {again:?}");
+    }
+}
+
+#[test]
+fn a_look_that_fails_is_tried_again_and_nothing_is_written_on_guesswork() {
+    let mut scenario = Scenario::new();
+    scenario.run(secs(60), Network::Refuses);
+    assert!(scenario.calls.iter().all(|call| call.request == Request::Get));
+    assert!((25..=31).contains(&scenario.calls.len()), "one each retry period: {}", scenario.calls.len());
+    scenario.run(secs(3), Network::Serves);
+    assert!(scenario.leads());
+}
+
+#[test]
+fn an_answer_to_another_call_is_ignored() {
+    let mut scenario = Scenario::acquiring();
+    let lease = scenario.lease.clone().unwrap();
+    scenario.input(Input::Reply { call: 0, result: Ok(Answer::Written { lease, created: false }) });
+    scenario.input(Input::Reply { call: 99, result: Err(CallFailure::Conflict) });
+    scenario.expect(Purpose::Acquire);
+    assert!(!scenario.leads());
+}
+
+#[test]
+fn the_acquire_time_is_now_even_if_the_last_holders_lay_in_the_future() {
+    let mut scenario = Scenario::new();
+    let future = Some(WallTime(EPOCH.0 + 3_600_000_000));
+    scenario.put(Record { acquire_time: future, renew_time: future, ..vacant() }, Marks::default());
+    scenario.look();
+    assert_eq!(scenario.written(Purpose::Acquire).0.acquire_time, Some(EPOCH));
+}

@@ -1,0 +1,88 @@
+//! The worked example of `docs/election.md` is what happens, and the code that `docs/protocol.md` names is where it says.
+
+use std::time::Duration;
+
+use leasehold::election::{Input, Marks, Purpose, Request};
+
+use crate::scenario::{Network, SPREAD, Scenario, held, secs};
+
+const ELECTION: &str = include_str!("../../docs/election.md");
+const PROTOCOL: &str = include_str!("../../docs/protocol.md");
+
+/// The instants in the first column of the document's table, in order.
+fn stated() -> Vec<Duration> {
+    let table = ELECTION.split("| leader's clock |").nth(1).expect("the worked example's table");
+    let cells = table.lines().skip(2).map_while(|line| line.strip_prefix("| ")?.split(" s |").next());
+    cells.map(|cell| Duration::from_secs_f64(cell.parse().expect("seconds"))).collect()
+}
+
+/// To the precision of the document.
+fn rounded(instant: Duration) -> Duration {
+    Duration::from_millis((instant.as_secs_f64() * 1000.0).round() as u64)
+}
+
+#[test]
+fn the_worked_example_is_what_happens() {
+    let mut leader = Scenario::leading();
+    let sent = leader.now.boot;
+    let timing = leader.timing();
+    leader.run(secs(20), Network::Swallows);
+    let calls: Vec<_> = leader.calls.iter().filter(|call| call.sent > sent).collect();
+    let [renewal, look, another_look] = calls[..] else { panic!("{calls:?}") };
+    assert_eq!((renewal.purpose, &look.request, &another_look.request), (Purpose::Renew, &Request::Get, &Request::Get));
+    let validity = leader.election.validity().expect("the work has not stopped");
+
+    let mut rival = Scenario::with("pod-b", "i", timing);
+    rival.put(held("pod-a", 15), Marks::default());
+    rival.look();
+    rival.input(Input::Watching(true));
+    let seen = rival.now.boot;
+    rival.run(secs(20), Network::Hangs);
+    let attempt = rival.expect(Purpose::Acquire).sent.since(seen);
+
+    let happened = [
+        Duration::ZERO,
+        renewal.sent.since(sent),
+        renewal.sent.since(sent) + renewal.limit,
+        look.sent.since(sent),
+        look.sent.since(sent) + look.limit,
+        another_look.sent.since(sent),
+        timing.renewal_deadline(),
+        validity.kill_at.since(sent),
+        timing.lease_duration(),
+        timing.lease_duration() + SPREAD,
+    ];
+    assert_eq!(stated(), happened.map(rounded));
+    assert!((timing.lease_duration()..=timing.lease_duration() + SPREAD).contains(&attempt), "{attempt:?}");
+}
+
+#[test]
+fn the_clock_rates_of_the_document_are_those_of_the_timing() {
+    let timing = Scenario::new().timing();
+    let lease = timing.lease_duration().as_secs_f64();
+    for (of, stated) in [(timing.renewal_deadline(), "15 / 10 = 1.5"), (timing.kill_after(), "15 / 12.5 = 1.2")] {
+        assert_eq!(stated, format!("{lease} / {} = {}", of.as_secs_f64(), lease / of.as_secs_f64()));
+        assert!(ELECTION.contains(stated), "{stated}");
+    }
+}
+
+#[test]
+fn every_rule_names_its_code_and_its_tests() {
+    let mut rules = 0;
+    for section in PROTOCOL.split("\n## ").skip(1) {
+        let title = section.lines().next().expect("a heading");
+        let code = section.split("\n- Code: ").nth(1).and_then(|rest| rest.split("\n- Tests: ").next()).expect(title);
+        let mut source = String::new();
+        for span in code.split('`').skip(1).step_by(2) {
+            if span.ends_with(".rs") {
+                let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(span);
+                source = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{title}: {span}: {error}"));
+            } else {
+                let there = [format!("fn {span}("), format!("const {span}:")].iter().any(|text| source.contains(text));
+                assert!(there, "{title}: {span} is not in that file");
+            }
+        }
+        rules += usize::from(title.starts_with('P'));
+    }
+    assert_eq!(rules, 18);
+}

@@ -1,0 +1,168 @@
+//! P11: "holder = me" is mine only if this life of this process wrote it.
+
+use leasehold::election::{Ending, Event, Marks, Purpose, Snapshot, Timing};
+use leasehold::time::WallTime;
+
+use crate::scenario::{INCARNATION, ME, Network, Scenario, held, millis, secs, vacant};
+
+/// The Lease as a leader left it that was killed.
+fn left_behind() -> Snapshot {
+    Scenario::leading().lease.unwrap()
+}
+
+/// A fresh process of this incarnation that looks at what the one before left behind.
+fn successor(incarnation: &str) -> Scenario {
+    let mut scenario = Scenario::with(ME, incarnation, Timing::default());
+    scenario.now.wall.0 += 1_000_000;
+    scenario.find(left_behind());
+    scenario.look();
+    scenario
+}
+
+#[test]
+fn a_restarted_container_of_the_same_pod_takes_the_lease_back_at_once_as_a_new_term() {
+    let mut scenario = successor(INCARNATION);
+    let (record, _) = scenario.written(Purpose::Acquire);
+    let before = left_behind();
+    assert_eq!(record.transitions, before.record.transitions, "the holder does not change");
+    assert!(record.acquire_time > before.record.acquire_time);
+    scenario.serve();
+    assert!(scenario.leads());
+    assert!(scenario.terms[0].token > before.version);
+}
+
+#[test]
+fn another_process_with_the_same_name_waits_like_any_rival_and_says_what_is_wrong() {
+    let mut scenario = successor("another life");
+    scenario.run(secs(14), Network::Serves);
+    assert!(scenario.calls_for(Purpose::Acquire).is_empty());
+    assert_eq!(scenario.reported(&Event::DuplicateIdentity), 1);
+    scenario.run(secs(4), Network::Serves);
+    assert!(scenario.leads());
+}
+
+#[test]
+fn of_two_processes_with_one_name_the_leader_loses_when_the_other_takes_over() {
+    let mut scenario = Scenario::leading();
+    let mut other = successor("another life");
+    other.run(secs(20), Network::Serves);
+    let stolen = other.lease.unwrap();
+    scenario.put(stolen.record, stolen.marks);
+    scenario.see();
+    assert_eq!(scenario.ending(), Some(&Ending::Superseded(ME.into())));
+    assert_eq!(scenario.reported(&Event::DuplicateIdentity), 1);
+}
+
+#[test]
+fn a_mark_does_not_vouch_for_a_record_that_another_program_wrote_since() {
+    // It keeps annotations that it does not know, and acquires under our name: the mark names another acquisition.
+    let marks = left_behind().marks;
+    let mut scenario = Scenario::new();
+    scenario.put(held(ME, 15), marks.clone());
+    scenario.look();
+    scenario.run(secs(14), Network::Serves);
+    assert!(scenario.calls_for(Purpose::Acquire).is_empty());
+    assert_eq!(scenario.reported(&Event::DuplicateIdentity), 1);
+
+    let mut scenario = Scenario::leading();
+    let marks = scenario.lease.as_ref().unwrap().marks.clone();
+    scenario.now.wall.0 += 1_000_000;
+    scenario.held_by(ME);
+    scenario.edit(|lease| lease.marks = marks);
+    scenario.see();
+    assert_eq!(scenario.ending(), Some(&Ending::Superseded(ME.into())));
+}
+
+#[test]
+fn a_record_of_ours_without_a_mark_or_without_an_acquire_time_is_not_ours() {
+    let mut without_mark = left_behind();
+    without_mark.marks = Marks::default();
+    let mut without_time = left_behind();
+    without_time.record.acquire_time = None;
+    for lease in [without_mark, without_time] {
+        let mut scenario = Scenario::new();
+        scenario.put(lease.record, lease.marks);
+        scenario.look();
+        assert!(scenario.pending.is_none());
+        assert_eq!(scenario.reported(&Event::DuplicateIdentity), 1);
+    }
+}
+
+#[test]
+fn an_incarnation_is_compared_whole() {
+    // "9f1c" and a mark that merely begins with it, and the other way round.
+    for incarnation in ["9f1", "9f1c7", "9f1c 2026-11-22T15:04:05.000000Z", ""] {
+        let scenario = successor(incarnation);
+        assert!(scenario.pending.is_none(), "{incarnation:?}");
+    }
+}
+
+#[test]
+fn names_are_compared_whole_too() {
+    let mut scenario = Scenario::watching(held("pod-a2", 15));
+    scenario.run(secs(14), Network::Hangs);
+    assert!(scenario.pending.is_none());
+    assert_eq!(scenario.reported(&Event::DuplicateIdentity), 0);
+}
+
+#[test]
+fn a_duplicate_that_goes_away_is_said_again_when_it_comes_back() {
+    let mut scenario = successor("another life");
+    let lease = scenario.lease.clone().unwrap();
+    scenario.run(millis(10), Network::Serves);
+    scenario.put(held("pod-c", 15), Marks::default());
+    scenario.see();
+    scenario.put(lease.record, lease.marks);
+    scenario.see();
+    assert_eq!(scenario.reported(&Event::DuplicateIdentity), 2);
+}
+
+#[test]
+fn the_own_lost_term_is_not_reported_as_a_duplicate() {
+    let mut scenario = Scenario::overdue();
+    scenario.work_stops();
+    scenario.run(secs(3), Network::Serves);
+    assert_eq!(scenario.reported(&Event::DuplicateIdentity), 0);
+}
+
+#[test]
+fn a_released_lease_bears_no_mark_that_could_be_taken_for_ours() {
+    let mut scenario = Scenario::done();
+    assert_eq!(scenario.lease.as_ref().unwrap().marks, Marks::default());
+    scenario.put(vacant(), Marks::default());
+    assert_ne!(scenario.lease.unwrap().record.acquire_time, Some(WallTime(0)));
+}
+
+#[test]
+fn the_token_of_a_term_is_told_by_the_leader_by_the_watch_or_by_the_mark_of_a_renewal() {
+    let mut leader = Scenario::leading();
+    let token = leader.terms[0].token;
+    assert_eq!(leader.election.token(), Some(token));
+
+    let mut watching = Scenario::watching(vacant());
+    assert_eq!(watching.election.token(), None, "nobody leads");
+    watching.held_by("pod-c");
+    watching.see();
+    assert_eq!(watching.election.token(), Some(watching.version()));
+
+    leader.run(secs(5), Network::Serves);
+    let mut newcomer = Scenario::with("pod-c", "i", Timing::default());
+    newcomer.find(leader.lease.clone().unwrap());
+    newcomer.look();
+    assert_eq!(newcomer.election.token(), Some(token));
+}
+
+#[test]
+fn a_mark_does_not_tell_the_token_of_a_term_that_another_program_won_since() {
+    let mut leader = Scenario::leading();
+    leader.run(secs(5), Network::Serves);
+    let marks = leader.lease.clone().unwrap().marks;
+    assert!(marks.token.is_some());
+    leader.now.wall.0 += 1_000_000;
+    leader.held_by("client-go");
+    leader.edit(|lease| lease.marks = marks);
+    let mut newcomer = Scenario::with("pod-c", "i", Timing::default());
+    newcomer.find(leader.lease.clone().unwrap());
+    newcomer.look();
+    assert_eq!(newcomer.election.token(), None);
+}

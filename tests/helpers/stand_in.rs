@@ -1,0 +1,206 @@
+//! A stand-in for leasehold, for `tests/it/command.rs`: a process whose main thread takes the signals, and whose
+//! Supervisor is told over a Unix socket what to do, a line at a time. It must be a process of its own, because a
+//! Supervisor reaps every child of the process that it is in.
+//!
+//! `leasehold-stand-in SOCKET PROGRAM ARG…`; an argument `@N` becomes N letters (no process could be handed so long a
+//! one). Orders are listed at [`obey`].
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+use std::thread;
+use std::time::Duration;
+
+use leasehold::command::{CommandSpec, Deadlines, End, Ended, Supervisor};
+use leasehold::sys::{self, Signal, Signals};
+use leasehold::time::BootTime;
+
+/// Deadlines that only an order moves.
+#[derive(Default)]
+struct Term {
+    valid_until: AtomicU64,
+    kill_at: AtomicU64,
+    panics: AtomicBool,
+}
+
+impl Term {
+    fn set(&self, valid_millis: u64, kill_millis: u64) {
+        let now = sys::boot_time();
+        self.kill_at.store((now + Duration::from_millis(kill_millis)).0, Ordering::Relaxed);
+        self.valid_until.store((now + Duration::from_millis(valid_millis)).0, Ordering::Relaxed);
+    }
+}
+
+impl Deadlines for Term {
+    fn valid_until(&self) -> BootTime {
+        BootTime(self.valid_until.load(Ordering::Relaxed))
+    }
+
+    fn kill_at(&self) -> BootTime {
+        BootTime(self.kill_at.load(Ordering::Relaxed))
+    }
+
+    fn stopping(&self) -> bool {
+        assert!(!self.panics.load(Ordering::Relaxed), "as it was told");
+        false
+    }
+}
+
+struct StandIn {
+    /// None once it was dropped.
+    supervisor: RwLock<Option<Supervisor>>,
+    term: Arc<Term>,
+    answers: Mutex<UnixStream>,
+}
+
+fn main() {
+    let signals = Signals::block().expect("signals can be blocked");
+    let mut args = env::args_os().skip(1);
+    let socket = args.next().expect("a socket");
+    let control = UnixStream::connect(&socket).expect("the test listens");
+    let spec = CommandSpec {
+        program: args.next().expect("a program"),
+        args: args.map(stretched).collect(),
+        env: vec![
+            ("LEASEHOLD_LEASE".into(), "ns/name".into()),
+            ("LEASEHOLD_IDENTITY".into(), "pod-a".into()),
+            // By which the test knows our descendants, wherever they go.
+            ("STAND_IN".into(), socket.into_string().expect("a path that is text")),
+        ],
+    };
+    let stand_in = Arc::new(StandIn {
+        supervisor: RwLock::new(Some(Supervisor::new(&signals, spec).expect("a supervisor"))),
+        term: Arc::default(),
+        answers: Mutex::new(control.try_clone().expect("a second handle")),
+    });
+    let listener = Arc::clone(&stand_in);
+    thread::spawn(move || {
+        for order in BufReader::new(control).lines().map_while(Result::ok) {
+            // Each on a thread that ends at once: nothing may depend on the thread that asked.
+            let stand_in = Arc::clone(&listener);
+            thread::spawn(move || obey(&stand_in, &order)).join().expect("an order is obeyed");
+        }
+        sys::terminate_now(0);
+    });
+    loop {
+        let signal = signals.wait();
+        let taken = stand_in.supervisor(|supervisor| supervisor.forward(signal));
+        stand_in.answer(&format!("took {} {taken}", signal.name()));
+    }
+}
+
+fn stretched(arg: OsString) -> OsString {
+    let length = arg.to_str().and_then(|text| text.strip_prefix('@')).and_then(|digits| digits.parse().ok());
+    length.map_or(arg, |length| "x".repeat(length).into())
+}
+
+fn obey(stand_in: &Arc<StandIn>, order: &str) {
+    let words: Vec<&str> = order.split(' ').collect();
+    match words[..] {
+        ["start", valid, kill] => stand_in.start(millis(valid), millis(kill)),
+        // As fast as it can be asked, hence (nearly always) before exec.
+        ["start-and-forward", valid, kill, name] => {
+            stand_in.start(millis(valid), millis(kill));
+            stand_in.supervisor(|supervisor| supervisor.forward(signal(name)));
+        }
+        ["start-and-stop", valid, kill] => {
+            stand_in.start(millis(valid), millis(kill));
+            stand_in.supervisor(Supervisor::stop);
+        }
+        ["renew", valid, kill] => {
+            stand_in.term.set(millis(valid), millis(kill));
+            stand_in.answer("renewed");
+        }
+        ["stop"] => stand_in.supervisor(Supervisor::stop),
+        ["stop-with", name] => stand_in.supervisor(|supervisor| supervisor.stop_with(signal(name))),
+        ["forward", name] => {
+            let taken = stand_in.supervisor(|supervisor| supervisor.forward(signal(name)));
+            stand_in.answer(&format!("forwarded {taken}"));
+        }
+        ["drop"] => drop(stand_in.supervisor.write().expect("no order panics").take()),
+        ["panic"] => {
+            stand_in.term.panics.store(true, Ordering::Relaxed);
+            stand_in.supervisor(Supervisor::stop);
+        }
+        ["census"] => stand_in.answer(&census()),
+        ["terminal"] => stand_in.answer(&format!("terminal {}", sys::has_terminal())),
+        ["clock"] => stand_in.answer(&format!("clock {}", sys::boot_time().0)),
+        _ => panic!("no such order: {order}"),
+    }
+}
+
+impl StandIn {
+    fn supervisor<T>(&self, with: impl FnOnce(&Supervisor) -> T) -> T {
+        with(self.supervisor.read().expect("no order panics").as_ref().expect("no order after `drop`"))
+    }
+
+    fn start(self: &Arc<Self>, valid_millis: u64, kill_millis: u64) {
+        self.term.set(valid_millis, kill_millis);
+        let kill_at = self.term.kill_at().0;
+        let reporter = Arc::clone(self);
+        let deadlines = Arc::clone(&self.term) as Arc<dyn Deadlines>;
+        // The answer is held back until this one is out: "started" comes before "ended".
+        let answers = self.answers.lock().expect("no answer panics");
+        let on_end = move |ended: Ended| reporter.answer(&said(&ended));
+        let started = self.supervisor(|supervisor| supervisor.start(8123, deadlines, on_end));
+        let answer = started.map_or_else(|error| format!("refused {error}"), |()| format!("started {kill_at}"));
+        write_line(&answers, &answer);
+    }
+
+    fn answer(&self, line: &str) {
+        write_line(&self.answers.lock().expect("no answer panics"), line);
+    }
+}
+
+fn write_line(mut answers: &UnixStream, line: &str) {
+    // The test may have ended; then so will this process.
+    let _ = answers.write_all(format!("{line}\n").as_bytes());
+}
+
+fn said(ended: &Ended) -> String {
+    let how = match &ended.how {
+        End::Exited(code) => format!("exited {code}"),
+        End::Signaled(signal) => format!("signaled {signal}"),
+        End::CouldNotStart { code, message } => format!("could-not-start {code} {message}"),
+        End::NotStarted => "not-started".to_owned(),
+    };
+    format!("ended {} {} {how}", sys::boot_time().0, if ended.stopped { "stopped" } else { "itself" })
+}
+
+fn millis(word: &str) -> u64 {
+    word.parse().expect("milliseconds")
+}
+
+fn signal(name: &str) -> Signal {
+    Signal::ALL.into_iter().find(|signal| signal.name() == name).expect("a signal's name")
+}
+
+/// How many living descendants this process has, how many dead and not reaped, how many descriptors and threads.
+fn census() -> String {
+    let mut processes: Vec<(u32, u32, bool)> = Vec::new();
+    for entry in fs::read_dir("/proc").expect("/proc").flatten() {
+        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
+        let (Some(pid), Some((_, rest))) =
+            (entry.file_name().to_str().and_then(|name| name.parse().ok()), stat.rsplit_once(") "))
+        else {
+            continue;
+        };
+        let fields: Vec<&str> = rest.split(' ').collect();
+        processes.push((pid, fields[1].parse().expect("a parent"), fields[0] == "Z"));
+    }
+    let (mut family, mut zombies, mut next) = (vec![std::process::id()], 0, 0);
+    while let Some(parent) = family.get(next).copied() {
+        for (pid, _, zombie) in processes.iter().filter(|process| process.1 == parent) {
+            family.push(*pid);
+            zombies += usize::from(*zombie);
+        }
+        next += 1;
+    }
+    let entries = |directory: &str| fs::read_dir(directory).expect("/proc").count();
+    let (files, threads) = (entries("/proc/self/fd"), entries("/proc/self/task"));
+    format!("census descendants={} zombies={zombies} files={files} threads={threads}", family.len() - 1 - zombies)
+}

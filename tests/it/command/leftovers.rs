@@ -1,0 +1,188 @@
+//! Nothing of the COMMAND is left: not after a term, not when leasehold is killed, and not as PID 1.
+
+use super::*;
+
+/// Ten in the foreground group, ten orphans that ignore SIGTERM, ten daemons in sessions of their own that do, and
+/// the sleeps below each.
+const FORTY: &str = r#"
+stubborn='trap "" TERM HUP INT; while :; do sleep 60; done'
+for i in 0 1 2 3 4 5 6 7 8 9; do
+    sleep 60 &
+    (sh -c "$stubborn" &)
+    (setsid sh -c "$stubborn" &)
+done
+"#;
+
+#[test]
+fn forty_descendants_in_groups_and_sessions_of_their_own_are_gone_before_the_end_is_reported() {
+    let mut stand_in = script(&format!("{FORTY} trap 'exit 0' TERM; while :; do sleep 60 & wait; done"));
+    stand_in.start(HOURS, HOURS);
+    stand_in.wait_until("forty run", |stand_in| stand_in.count("descendants") >= 50);
+    assert!(bearers_of(&stand_in).len() >= 50);
+    stand_in.ask(&format!("renew {HOURS} 1000"), "renewed");
+    stand_in.order("stop");
+    let ended = stand_in.ended();
+    assert!(ended.stopped && ended.how == "exited 0", "{ended:?}");
+    assert_eq!(bearers_of(&stand_in), Vec::<String>::new());
+    assert_eq!(stand_in.count("descendants"), 0);
+}
+
+#[test]
+fn what_a_command_leaves_behind_when_it_ends_by_itself_goes_too() {
+    let mut stand_in = script(&format!("{FORTY} exit 3"));
+    stand_in.start(HOURS, 2000);
+    let ended = stand_in.ended();
+    assert!(!ended.stopped && ended.how == "exited 3", "{ended:?}");
+    assert_eq!(bearers_of(&stand_in), Vec::<String>::new());
+}
+
+#[test]
+fn what_runs_away_is_caught() {
+    // A process that is never there for long: each leaves its session, starts the next, and ends.
+    let run = r#"n=$((n + 1)); if [ $n -gt 5000 ]; then echo escaped; else setsid sh -c "$run" & fi; exit 0"#;
+    let mut stand_in = script(&format!("export n=0 run='{run}'; sh -c \"$run\"; echo ready; exec sleep 600"));
+    stand_in.start_for_hours();
+    assert_eq!(stand_in.line(), "ready");
+    stand_in.ask(&format!("renew {HOURS} 0"), "renewed");
+    stand_in.order("stop");
+    assert_eq!(stand_in.ended().how, "signaled 9");
+    assert_eq!(bearers_of(&stand_in), Vec::<String>::new());
+    stand_in.process.kill().unwrap();
+    assert_eq!(next_line(&mut stand_in.output), None, "it was caught, it did not tire");
+}
+
+#[test]
+fn what_is_left_behind_and_heeds_sigterm_does_not_have_to_be_waited_for() {
+    let mut stand_in = script("setsid sleep 600 & sleep 600 & exit 3");
+    assert_eq!(stand_in.outcome(), "exited 3");
+    assert_eq!(stand_in.count("descendants"), 0);
+}
+
+#[test]
+fn orphans_are_reaped_while_it_runs() {
+    let mut stand_in = script("for i in 0 1 2 3 4 5 6 7 8 9; do (sh -c : &); done; echo ready; exec sleep 600");
+    stand_in.start_for_hours();
+    assert_eq!(stand_in.line(), "ready");
+    stand_in.wait_until("only the command is left", |stand_in| {
+        stand_in.count("descendants") + stand_in.count("zombies") == 1
+    });
+}
+
+#[test]
+fn two_hundred_terms_leave_no_zombie_no_descriptor_and_no_thread() {
+    let mut stand_in = script("sleep 600 & exec sleep 600");
+    let counts =
+        |stand_in: &mut StandIn| ["descendants", "zombies", "files", "threads"].map(|what| stand_in.count(what));
+    let before = counts(&mut stand_in);
+    for _ in 0..200 {
+        stand_in.start_for_hours();
+        stand_in.order("stop");
+        let ended = stand_in.ended();
+        assert!(ended.stopped && ended.how == "signaled 15", "{ended:?}");
+    }
+    assert_eq!(counts(&mut stand_in), before);
+}
+
+// --------------------------------------------------------------------------------- when leasehold itself is killed
+
+#[test]
+fn the_kernel_kills_it_when_leasehold_is_killed() {
+    let mut stand_in = script("trap '' TERM HUP; echo ready; while :; do read line < /dev/null; done");
+    stand_in.start_for_hours();
+    assert_eq!(stand_in.line(), "ready");
+    stand_in.process.kill().unwrap();
+    assert_eq!(next_line(&mut stand_in.output), None, "everybody who could write is gone");
+}
+
+#[test]
+fn it_outlives_the_thread_that_asked_for_it() {
+    let mut stand_in = script("echo ready; while :; do sleep 60; done");
+    stand_in.start_for_hours();
+    assert_eq!(stand_in.line(), "ready");
+    // The stand-in's ordering threads end at once; three threads stay (main, the listener, and this order's) with ours.
+    stand_in.wait_until("the ordering thread is gone", |stand_in| stand_in.count("threads") == 5);
+    stand_in.order("stop");
+    let ended = stand_in.ended();
+    assert!(ended.how == "signaled 15", "{ended:?}: the kernel sent SIGKILL as its parent thread ended");
+}
+
+#[test]
+fn a_supervisor_that_is_dropped_kills_what_runs() {
+    let mut stand_in = script(&format!("{FORTY} trap '' TERM; echo ready; while :; do sleep 60; done"));
+    stand_in.start_for_hours();
+    assert_eq!(stand_in.line(), "ready");
+    stand_in.order("drop");
+    let ended = stand_in.ended();
+    assert!(ended.stopped && ended.how == "signaled 9", "{ended:?}");
+    // Main, the listener and this order's.
+    stand_in.wait_until("both threads are gone", |stand_in| stand_in.count("threads") == 3);
+}
+
+#[test]
+fn a_panic_of_the_keeper_ends_the_process_and_with_it_the_command() {
+    let mut stand_in = script("trap '' TERM HUP; echo ready; while :; do read line < /dev/null; done");
+    stand_in.start_for_hours();
+    assert_eq!(stand_in.line(), "ready");
+    stand_in.order("panic");
+    assert_eq!(next_line(&mut stand_in.output), None, "everybody who could write is gone");
+    assert_eq!(stand_in.process.wait().unwrap().code(), Some(101));
+}
+
+// -------------------------------------------------------------------------------------------------------- PID 1
+
+/// `unshare …` with which this user may make a PID namespace.
+fn container() -> Option<Command> {
+    let ways: [&[&str]; 2] = [&[], &["--user", "--map-root-user"]];
+    let way = ways.into_iter().find(|way| {
+        let mut args = vec!["--pid", "--fork", "--mount-proc", "--kill-child"];
+        args.extend_from_slice(way);
+        args.push("true");
+        possible("unshare", &args)
+    })?;
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--pid", "--fork", "--mount-proc", "--kill-child"]).args(way).arg(stand_in_path());
+    Some(unshare)
+}
+
+fn contained(text: &str) -> Option<StandIn> {
+    Some(launch(container()?, OsStr::new("sh"), &["-c".into(), text.into()], Stdio::null()))
+}
+
+#[test]
+fn as_pid_1_it_takes_signals_and_leaves_nothing() {
+    let Some(mut stand_in) = contained(&format!("{FORTY} echo parent $PPID; exec sleep 600")) else { return };
+    stand_in.start(HOURS, HOURS);
+    assert_eq!(stand_in.line(), "parent 1");
+    stand_in.wait_until("forty run", |stand_in| stand_in.count("descendants") >= 50);
+    assert_eq!(stand_in.ask("forward SIGWINCH", "forwarded"), "true");
+    stand_in.ask(&format!("renew {HOURS} 1000"), "renewed");
+    stand_in.order("stop");
+    assert_eq!(stand_in.ended().how, "signaled 15");
+    assert_eq!(stand_in.count("descendants"), 0);
+    assert_eq!(bearers_of(&stand_in), Vec::<String>::new());
+}
+
+#[test]
+fn as_pid_1_it_reaps_orphans_while_no_command_runs() {
+    let Some(mut stand_in) = contained("exit 0") else { return };
+    let unshare = stand_in.process.id();
+    let init = fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children")).unwrap();
+    // As `kubectl exec` does: a process from outside, which leaves a child to PID 1.
+    let exec = ["--target", init.trim(), "--all", "sh", "-c", "sleep 0.2 & exit 0"];
+    if !possible("nsenter", &exec) {
+        return;
+    }
+    stand_in.wait_until("it is reaped", |stand_in| stand_in.count("descendants") + stand_in.count("zombies") == 0);
+}
+
+#[test]
+fn as_pid_1_its_death_takes_all_descendants_along() {
+    let Some(mut stand_in) = contained(&format!("{FORTY} echo ready; exec sleep 600")) else { return };
+    stand_in.start_for_hours();
+    assert_eq!(stand_in.line(), "ready");
+    stand_in.wait_until("forty run", |stand_in| stand_in.count("descendants") >= 50);
+    // unshare --kill-child sends its SIGKILL to the namespace's PID 1, the stand-in.
+    stand_in.process.kill().unwrap();
+    assert_eq!(next_line(&mut stand_in.output), None, "everybody who could write is gone");
+    wait_until("none is left", || bearers_of(&stand_in).is_empty());
+}

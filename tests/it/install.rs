@@ -1,0 +1,50 @@
+//! `leasehold install FOLDER`, by the real binary.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_leasehold");
+
+fn install(folder: &Path) -> Output {
+    Command::new(PROGRAM).arg("install").arg(folder).env_clear().output().unwrap()
+}
+
+fn folder(test: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("leasehold-install-{test}-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&path);
+    std::fs::create_dir_all(&path).unwrap();
+    path
+}
+
+#[test]
+fn the_copy_is_the_same_program_for_anybody_to_run() {
+    let folder = folder("copy");
+    let copy = folder.join("leasehold");
+    // The second time there is one already: the init container of a Pod may be run again.
+    for _ in 0..2 {
+        let done = install(&folder);
+        assert!(done.status.success() && done.stdout.is_empty() && done.stderr.is_empty(), "{done:?}");
+        assert_eq!(std::fs::metadata(&copy).unwrap().permissions().mode() & 0o7777, 0o755);
+    }
+    assert!(std::fs::read(&copy).unwrap() == std::fs::read(PROGRAM).unwrap());
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1, "nothing is left beside it");
+    let version = Command::new(&copy).arg("--version").output().unwrap();
+    assert_eq!(version.stdout, concat!("leasehold ", env!("CARGO_PKG_VERSION"), "\n").as_bytes());
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn where_it_cannot_be_put_it_says_why_and_what_would_mend_it() {
+    let folder = folder("nowhere");
+    let file = folder.join("file");
+    std::fs::write(&file, "").unwrap();
+    for (bad, why) in [(folder.join("absent"), "No such file"), (file, "Not a directory")] {
+        let done = install(&bad);
+        let said = String::from_utf8(done.stderr).unwrap();
+        assert_eq!(done.status.code(), Some(1));
+        assert!(said.contains(&format!("{}/leasehold cannot be written: {why}", bad.display())), "{said}");
+        assert!(said.contains("emptyDir") && said.lines().count() == 1, "{said}");
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}

@@ -1,0 +1,32 @@
+//! The integration tests, as one binary: one module for each part of the behaviour.
+
+mod api_calls;
+#[cfg(feature = "program")]
+mod bad_input;
+mod client;
+#[cfg(feature = "program")]
+mod command;
+#[cfg(feature = "program")]
+mod docs;
+#[cfg(feature = "program")]
+mod election;
+mod elector;
+#[cfg(feature = "program")]
+mod forgotten;
+#[cfg(feature = "program")]
+mod install;
+mod manifests;
+#[cfg(feature = "program")]
+mod process;
+mod properties;
+#[cfg(feature = "program")]
+mod recipes;
+mod scripted;
+mod secure;
+mod tidy;
+#[cfg(feature = "program")]
+mod transcripts;
+mod watch;
+#[cfg(feature = "program")]
+mod web;
+mod worker;

@@ -1,0 +1,32 @@
+//! The real binary under test, and the API server it campaigns on.
+//!
+//! Verdicts rest on what was written, said and answered, and on lower bounds of time; never on how fast anything was.
+//! [`LIMIT`] only ends a hang.
+
+mod program;
+mod watched;
+mod workload;
+mod world;
+
+use std::time::{Duration, Instant};
+
+pub(crate) use self::program::{Process, Program};
+pub(crate) use self::watched::{Lease, Service, Watched};
+pub(crate) use self::workload::Workload;
+pub(crate) use self::world::{LEASE, Pace, SERVICE, World};
+
+/// No step takes so long; only a hang does.
+pub(crate) const LIMIT: Duration = Duration::from_secs(150);
+
+/// Asks until there is something; for what announces itself in no other way.
+#[track_caller]
+pub(crate) fn eventually<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = find() {
+            return found;
+        }
+        assert!(begun.elapsed() < LIMIT, "never came about: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

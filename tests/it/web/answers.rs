@@ -1,0 +1,158 @@
+//! What each method and path is answered.
+
+use super::harness::{Answer, PATIENT, served};
+use leasehold::time::WallTime;
+use leasehold::web::{ServiceView, TransitionView};
+use std::time::Duration;
+
+/// Checks what every answer has, and its content type.
+fn assert_proper(answer: &Answer, content_type: &str) {
+    assert_eq!(answer.field("Content-Type"), Some(content_type));
+    assert_eq!(answer.field("Cache-Control"), Some("no-store"));
+    assert_eq!(answer.field("X-Content-Type-Options"), Some("nosniff"));
+    assert_eq!(answer.field("Server"), Some("leasehold"));
+}
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+
+#[test]
+fn root_tells_the_pods_name() {
+    let served = served(PATIENT);
+    let answer = served.get("/");
+    assert_eq!((answer.status, answer.text().as_str()), (200, r#"{"hostname":"pod-a"}"#));
+    assert_proper(&answer, "application/json");
+    assert_eq!(answer.field("Vary"), Some("Accept"));
+    assert_eq!(answer.field("Connection"), None);
+}
+
+#[test]
+fn leader_has_its_fields_in_the_documented_order_and_null_for_the_unknown() {
+    let served = served(PATIENT);
+    let answer = served.get("/leader");
+    let unknown =
+        r#"{"lease":"ns/demo","leader":null,"isLeader":false,"transitions":0,"fencingToken":null,"validForMillis":0}"#;
+    assert_eq!((answer.status, answer.text().as_str()), (200, unknown));
+    assert_proper(&answer, "application/json");
+    {
+        let mut leadership = served.view.leadership.lock().unwrap();
+        leadership.leader = Some("pod-\"b\"\n".into());
+        leadership.is_leader = true;
+        leadership.transitions = 3;
+        leadership.fencing_token = Some(u64::MAX);
+        leadership.valid_for = Duration::from_micros(7_340_999);
+    }
+    let known = r#"{"lease":"ns/demo","leader":"pod-\"b\"\n","isLeader":true,"transitions":3,"fencingToken":"18446744073709551615","validForMillis":7340}"#;
+    assert_eq!(served.get("/leader?pretty#x").text(), known);
+}
+
+#[test]
+fn leading_health_and_readiness_are_status_codes() {
+    let served = served(PATIENT);
+    let status = |path: &str| {
+        let answer = served.get(path);
+        assert_proper(&answer, PLAIN);
+        (answer.status, answer.text())
+    };
+    assert_eq!(status("/leading"), (503, "not leading\n".into()));
+    assert_eq!(status("/healthz"), (200, "ok\n".into()));
+    assert_eq!(status("/readyz"), (200, "ok\n".into()));
+    served.view.leadership.lock().unwrap().is_leader = true;
+    *served.view.health.lock().unwrap() = Err("the lease is held past its expiry".into());
+    *served.view.ready.lock().unwrap() = false;
+    assert_eq!(status("/leading"), (200, "leading\n".into()));
+    assert_eq!(status("/healthz"), (503, "the lease is held past its expiry\n".into()));
+    assert_eq!(status("/readyz").0, 503);
+}
+
+#[test]
+fn metrics_are_the_views_then_the_doors_then_the_process() {
+    let served = served(PATIENT);
+    *served.view.metrics.lock().unwrap() = "# HELP a b\n# TYPE a gauge\na 1\n".into();
+    let answer = served.get("/metrics");
+    assert_eq!(answer.status, 200);
+    assert_proper(&answer, "text/plain; version=0.0.4; charset=utf-8");
+    let text = answer.text();
+    assert!(text.starts_with("# HELP a b\n# TYPE a gauge\na 1\n# HELP leasehold_http_connections "), "{text}");
+    assert!(text.contains("\nleasehold_http_requests_total 1\n"));
+    assert!(text.contains("\nprocess_resident_memory_bytes "));
+    assert!(text.ends_with('\n'));
+}
+
+#[test]
+fn an_unknown_path_is_404_and_a_wrong_method_405_with_allow() {
+    let served = served(PATIENT);
+    let mut connection = served.connect();
+    for path in ["/nope", "/leader/", "//", "/healthz/../leader", "*", "/%6ceader", "leader"] {
+        let answer = connection.get(path).unwrap();
+        assert_eq!((answer.status, answer.text().as_str()), (404, "not found\n"), "{path}");
+        assert_proper(&answer, PLAIN);
+    }
+    for (method, path) in
+        [("POST", "/"), ("DELETE", "/leader"), ("OPTIONS", "/metrics"), ("get", "/"), ("BREW", "/readyz")]
+    {
+        let answer = connection.request(method, path, "").unwrap();
+        assert_eq!((answer.status, answer.field("Allow")), (405, Some("GET, HEAD")), "{method}");
+        assert_proper(&answer, PLAIN);
+    }
+    assert_eq!(connection.get("/").unwrap().status, 200, "and the connection is as good as before");
+}
+
+#[test]
+fn head_is_get_without_the_body() {
+    let served = served(PATIENT);
+    let mut connection = served.connect();
+    for path in ["/", "/leader", "/leading", "/healthz", "/readyz", "/nope"] {
+        let with_body = connection.get(path).unwrap();
+        let without = connection.request("HEAD", path, "").unwrap();
+        let but_date = |answer: &Answer| {
+            let fields = answer.fields.iter().filter(|(name, _)| name != "Date");
+            (answer.status, fields.cloned().collect::<Vec<_>>())
+        };
+        assert_eq!(but_date(&without), but_date(&with_body), "{path}");
+        assert_eq!(without.field("Content-Length"), Some(with_body.body.len().to_string().as_str()));
+    }
+}
+
+#[test]
+fn a_browser_gets_the_page_and_nothing_from_outside_is_markup_in_it() {
+    let served = served(PATIENT);
+    let hostile = "</script><script>alert(1)</script>";
+    {
+        let mut leadership = served.view.leadership.lock().unwrap();
+        leadership.pod = hostile.into();
+        leadership.lease = hostile.into();
+        leadership.leader = Some(hostile.into());
+        leadership.history = vec![TransitionView { at: WallTime(0), leader: Some(hostile.into()) }];
+        leadership.service = Some(ServiceView { name: hostile.into(), target: Some(hostile.into()) });
+    }
+    *served.view.health.lock().unwrap() = Err(hostile.into());
+    let browser = "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n";
+    let answer = served.connect().request("GET", "/", browser).unwrap();
+    assert_eq!(answer.status, 200);
+    assert_proper(&answer, "text/html; charset=utf-8");
+    assert_eq!(answer.field("Vary"), Some("Accept"));
+    let policy = answer.field("Content-Security-Policy").unwrap();
+    assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{policy}");
+    let page = answer.text();
+    assert_eq!(page.matches("<script").count(), 1);
+    assert!(page.contains("&lt;/script&gt;&lt;script&gt;alert(1)"));
+    let json = served.get("/").text();
+    assert_eq!(json, r#"{"hostname":"</script><script>alert(1)</script>"}"#);
+}
+
+#[test]
+fn a_kept_answer_goes_only_to_who_asked_the_same_and_suits_his_connection() {
+    let served = served(PATIENT);
+    let first = served.get("/");
+    let mut connection = served.connect();
+    let head = connection.request("HEAD", "/", "").unwrap();
+    assert_eq!((head.status, head.field("Content-Length")), (200, Some("20")));
+    let page = connection.request("GET", "/", "Accept: text/html\r\n").unwrap();
+    assert_eq!(page.field("Content-Type"), Some("text/html; charset=utf-8"));
+    assert_eq!(connection.request("POST", "/", "").unwrap().status, 405);
+    assert_eq!(connection.get("/leader").unwrap().text().get(..8), Some("{\"lease\""));
+    let again = connection.get("/").unwrap();
+    assert_eq!((again.text(), again.field("Connection")), (first.text(), None));
+    let last = connection.request("GET", "/", "Connection: close\r\n").unwrap();
+    assert_eq!((last.text(), last.field("Connection")), (first.text(), Some("close")));
+}

@@ -1,0 +1,211 @@
+//! Crowds, floods, and a process that has run out of descriptors.
+
+use super::harness::{Connection, HANG, PATIENT, metric, served, told};
+use leasehold::web::{Limits, serve_within};
+use std::io::{self, BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::Duration;
+
+/// As many clients at once as `count`, each on a connection that it keeps while it can, and each asking `rounds` times.
+fn crowd(address: SocketAddr, count: usize, rounds: usize) -> usize {
+    let start = Arc::new(Barrier::new(count));
+    let ask = move |connection: &mut Option<Connection>| -> io::Result<u16> {
+        let kept = connection.is_some();
+        if !kept {
+            *connection = Some(Connection::to(address)?);
+        }
+        let outcome = connection.as_mut().unwrap().get("/leader").map(|answer| answer.status);
+        if outcome.is_err() {
+            *connection = None;
+        }
+        // A kept connection may close between two requests: every HTTP client then asks once more.
+        if kept && outcome.is_err() {
+            *connection = Some(Connection::to(address)?);
+            return connection.as_mut().unwrap().get("/leader").map(|answer| answer.status);
+        }
+        outcome
+    };
+    let client = move || {
+        let mut connection = None;
+        start.wait();
+        (0..rounds).filter(|_| ask(&mut connection).unwrap() == 200).count()
+    };
+    let clients: Vec<_> = (0..count).map(|_| thread::spawn(client.clone())).collect();
+    clients.into_iter().map(|client| client.join().unwrap()).sum()
+}
+
+#[test]
+fn fifty_clients_that_keep_their_connections_are_all_answered() {
+    let served = served(PATIENT);
+    assert_eq!(crowd(served.address, 50, 20), 1_000);
+    assert_eq!(served.metric("leasehold_http_rejected_total{reason=\"crowded\"}"), 0.0);
+}
+
+#[test]
+fn two_hundred_clients_are_all_answered_through_sixty_four_connections() {
+    let served = served(PATIENT);
+    assert_eq!(crowd(served.address, 200, 10), 2_000);
+    assert!(served.metric("leasehold_http_connections") <= 64.0);
+}
+
+#[test]
+fn a_thousand_silent_connections_do_not_keep_a_probe_out() {
+    let served = served(Limits { fresh: Duration::from_millis(1), ..PATIENT });
+    let mut silent = Vec::new();
+    for _ in 0..10 {
+        silent.extend((0..100).map(|_| served.connect()));
+        assert_eq!(served.get("/healthz").status, 200);
+    }
+    served.await_metric("leasehold_http_rejected_total{reason=\"crowded\"}", 936.0);
+    assert!(served.metric("leasehold_http_connections") <= 64.0);
+}
+
+#[test]
+fn a_crowd_of_slow_heads_does_not_keep_a_probe_out() {
+    let served = served(Limits { fresh: Duration::from_millis(1), ..PATIENT });
+    let slow: Vec<Connection> = (0..300)
+        .map(|_| {
+            let mut connection = served.connect();
+            // It may have been closed to make room already.
+            let _ = connection.send("GET / HTTP/1.1\r\nHost: te");
+            connection
+        })
+        .collect();
+    for _ in 0..10 {
+        assert_eq!(served.get("/healthz").status, 200);
+    }
+    drop(slow);
+}
+
+#[test]
+fn the_one_that_asks_is_not_the_one_that_is_closed() {
+    let served = served(Limits { clients: 2, ..PATIENT });
+    let mut first = served.connect();
+    let mut second = served.connect();
+    assert_eq!(first.get("/").unwrap().status, 200);
+    assert_eq!(second.get("/").unwrap().status, 200);
+    assert_eq!(first.get("/").unwrap().status, 200);
+    let mut third = served.connect();
+    assert_eq!(third.get("/").unwrap().status, 200);
+    assert!(second.is_closed(), "it had been idle longest");
+    assert_eq!(first.get("/").unwrap().status, 200);
+}
+
+/// What the child serves with; short where the test waits for it.
+const CHILD: Limits = Limits { fresh: Duration::from_millis(1), linger: Duration::from_millis(50), ..PATIENT };
+
+/// Not a test: what the tests below run in a process of its own. It serves until its standard input ends.
+#[test]
+fn child_that_serves() {
+    if std::env::var_os("LEASEHOLD_TEST_SERVES").is_none() {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    println!("\nserving on {}", listener.local_addr().unwrap());
+    let web = serve_within(CHILD, listener, told(Box::new(|| {}))).unwrap();
+    let _ = io::stdin().read_to_end(&mut Vec::new());
+    web.stop();
+}
+
+struct Serving {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Serving {
+    /// Starts it after `shell`, which may narrow its limits.
+    fn after(shell: &str) -> Serving {
+        let mut child = Command::new("sh")
+            .arg("-c")
+            .arg(format!("{shell}; exec \"$0\" --exact web::endurance::child_that_serves --nocapture"))
+            .arg(std::env::current_exe().unwrap())
+            .env("LEASEHOLD_TEST_SERVES", "yes")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let address = lines.find_map(|line| line.unwrap().strip_prefix("serving on ")?.parse().ok()).unwrap();
+        thread::spawn(move || lines.for_each(drop));
+        Serving { child, address }
+    }
+
+    fn get(&self, path: &str) -> super::harness::Answer {
+        Connection::to(self.address).unwrap().get(path).unwrap()
+    }
+
+    /// It ends by itself, and well, when its input does.
+    fn end(mut self) {
+        drop(self.child.stdin.take());
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn running_out_of_descriptors_ends_nothing() {
+    // The program itself, the door and tiny_http need about twenty; of 64 connections a dozen get one.
+    let serving = Serving::after("ulimit -n 32");
+    let mut idle: Vec<Connection> = Vec::new();
+    for _ in 0..20 {
+        idle.extend((0..10).map(|_| Connection::to(serving.address).unwrap()));
+        assert_eq!(serving.get("/healthz").status, 200);
+    }
+    let refused = metric(&serving.get("/metrics").text(), "leasehold_http_rejected_total{reason=\"accept\"}");
+    assert!(refused > 0.0, "the limit was met, or this shows nothing");
+    drop(idle);
+    assert_eq!(serving.get("/healthz").status, 200);
+    serving.end();
+}
+
+#[test]
+fn floods_do_not_grow_the_process() {
+    let serving = Serving::after(":");
+    let resident = || metric(&serving.get("/metrics").text(), "process_resident_memory_bytes");
+    let flood = || {
+        let heads: Vec<Connection> = (0..64)
+            .map(|_| {
+                let mut connection = Connection::to(serving.address).unwrap();
+                let _ = connection.send(["GET / HTTP/1.1\r\nX: ", &"x".repeat(8_000)].concat());
+                connection
+            })
+            .collect();
+        for _ in 0..5 {
+            let mut endless = Connection::to(serving.address).unwrap();
+            endless.stream().set_write_timeout(Some(HANG)).unwrap();
+            let _ = endless.send(vec![b'x'; 10 << 20]);
+        }
+        heads.len()
+    };
+    // The first one is the measure: the allocator and the threads' stacks have by then what they need.
+    flood();
+    let before = resident();
+    for _ in 0..10 {
+        flood();
+    }
+    let grown = resident() - before;
+    assert!(grown < f64::from(1 << 20), "{grown} bytes");
+    serving.end();
+}
+
+#[test]
+fn an_answer_larger_than_the_buffers_arrives_whole() {
+    let served = served(PATIENT);
+    let text: String = (0..20_000).map(|line| format!("line {line}\n")).collect();
+    served.view.metrics.lock().unwrap().clone_from(&text);
+    let mut connection = served.connect();
+    for _ in 0..3 {
+        // More than the kernels hold between the two.
+        let answer = connection.get("/metrics").unwrap().text();
+        assert!(answer.starts_with(&text) && answer.len() > text.len());
+    }
+}

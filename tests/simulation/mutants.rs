@@ -1,0 +1,77 @@
+//! The checkers, checked: known mistakes, built in one at a time, must each be caught by a check.
+//!
+//! The same seeds without a mistake violate nothing: the main run of schedules begins with them.
+
+use std::fmt::Write as _;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use leasehold::election::Mistake;
+
+use crate::model::Model;
+use crate::parameters::{Mutant, NodeMistake};
+use crate::schedule;
+
+/// Within so many schedules each must be caught; the main run is as long, or longer.
+const BUDGET: u64 = 400;
+
+const ALL: [Mutant; 18] = [
+    Mutant::Election(Mistake::DeadlineFromReply),
+    Mutant::Election(Mistake::ExpiryByWallClock),
+    Mutant::Election(Mistake::ExpiryByOwnDuration),
+    Mutant::Election(Mistake::WriteWithoutVersion),
+    Mutant::Election(Mistake::RetryAfterConflict),
+    Mutant::Election(Mistake::ReleaseBeforeWorkStopped),
+    Mutant::Election(Mistake::ReleaseWithoutOwnership),
+    Mutant::Election(Mistake::LeadOnBesideRival),
+    Mutant::Election(Mistake::ResumeTerm),
+    Mutant::Election(Mistake::AmbiguousIsSuccess),
+    Mutant::Election(Mistake::IdentityWithoutIncarnation),
+    Mutant::Election(Mistake::DeletionIsRelease),
+    Mutant::Election(Mistake::LateAcquisitionLeads),
+    Mutant::Election(Mistake::UnfencedRoute),
+    Mutant::Node(NodeMistake::ClockStopsInSuspend),
+    Mutant::Node(NodeMistake::NoKillTimer),
+    Mutant::Node(NodeMistake::StoppedWhenTold),
+    Mutant::Node(NodeMistake::StartsUnasked),
+];
+
+/// The line of the table, or `None` when it survived.
+fn hunt(mutant: Mutant) -> Option<String> {
+    (0..BUDGET).find_map(|seed| {
+        let violation = schedule::run::<Model>(seed, Some(mutant), false).violation?;
+        let name = match mutant {
+            Mutant::Election(mistake) => format!("{mistake:?}"),
+            Mutant::Node(mistake) => format!("{mistake:?}"),
+        };
+        let what: String = violation.what.chars().take(90).collect();
+        Some(format!("{name:28} | {:11} | {:>5} | {what}", format!("{:?}", violation.check), seed + 1))
+    })
+}
+
+#[test]
+fn every_mutant_is_caught() {
+    let next = AtomicUsize::new(0);
+    let lines = Mutex::new(vec![None; ALL.len()]);
+    let worker = || {
+        while let Some(mutant) = ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let line = hunt(*mutant);
+            let at = ALL.iter().position(|one| one == mutant).expect("one of them");
+            lines.lock().expect("no worker panics")[at] = Some(line);
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(worker);
+        scope.spawn(worker);
+    });
+    let mut table = format!("{:28} | {:11} | {:>5} | what it saw\n", "mutant", "caught by", "after");
+    let mut survivors = Vec::new();
+    for (mutant, line) in ALL.iter().zip(lines.into_inner().expect("no worker panics")) {
+        match line.flatten() {
+            Some(line) => writeln!(table, "{line}").expect("a String"),
+            None => survivors.push(mutant),
+        }
+    }
+    println!("{table}");
+    assert!(survivors.is_empty(), "not caught within {BUDGET} schedules: {survivors:?}");
+}

@@ -1,0 +1,259 @@
+//! The Service that follows the leader: each node's routing, its calls, and the people who edit the Service.
+//!
+//! PURE. As in the program, routing has a connection and a thread of its own, and makes one call at a time; what
+//! comes meanwhile waits. It has a source of chance of its own too, so that schedules are the same with and without.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use leasehold::election::Mistake;
+use leasehold::routing::{self, Answer, CallFailure, Input, Output, Routing};
+
+use crate::api::{Api, Edit, Outcome, ServiceEdit};
+use crate::clock::{MILLI, Real, SECOND};
+use crate::world::{Event, World};
+
+/// What a process does about its route.
+pub struct Route<A: Api> {
+    routing: Routing,
+    awaits: Option<u64>,
+    inbox: VecDeque<Input>,
+    /// What came while the process was paused.
+    frozen: Vec<Step<A>>,
+    generation: u64,
+}
+
+/// What happens to routes.
+pub enum Step<A: Api> {
+    Wake { node: usize, life: usize, generation: u64 },
+    Tell { node: usize, life: usize, input: Input },
+    Arrive(Patch<A>),
+    Reply { node: usize, life: usize, number: u64, call: A::RouteCall, outcome: Outcome<A::RouteReply> },
+    Edit,
+}
+
+/// A call about the Pod or the Service, on its way.
+pub struct Patch<A: Api> {
+    node: usize,
+    life: usize,
+    number: u64,
+    call: A::RouteCall,
+    sent_real: Real,
+}
+
+impl<A: Api> Route<A> {
+    pub fn new(value: String, retry_period: Duration, mistake: Option<Mistake>) -> Route<A> {
+        let routing = Routing::new(value, retry_period).with_mistake(mistake);
+        Route { routing, awaits: None, inbox: VecDeque::new(), frozen: Vec::new(), generation: 0 }
+    }
+}
+
+/// The label value of a node's Pod.
+pub fn value(node: usize) -> String {
+    format!("pod-of-node-{node}")
+}
+
+impl<A: Api> World<A> {
+    pub fn route_step(&mut self, step: Step<A>) {
+        let Some(step) = self.freeze(step) else { return };
+        match step {
+            Step::Wake { node, life, generation } => {
+                let current = self.route(node, life).is_some_and(|route| route.generation == generation);
+                if current {
+                    self.route_input(node, life, Input::Timer);
+                }
+            }
+            Step::Tell { node, life, input } => self.route_input(node, life, input),
+            Step::Arrive(patch) => self.route_arrives(patch),
+            Step::Reply { node, life, number, call, outcome } => {
+                let Some(route) = self.route(node, life) else { return };
+                if route.awaits.take_if(|awaited| *awaited == number).is_none() {
+                    return;
+                }
+                let result = A::decode_route(&call, outcome);
+                self.route_input(node, life, Input::Reply { call: number, result });
+                while let Some(input) = self.route(node, life).filter(|route| route.awaits.is_none()).and_then(pop) {
+                    self.route_input(node, life, input);
+                }
+            }
+            Step::Edit => self.edit_service(),
+        }
+    }
+
+    /// Keeps what reaches a paused process for when it runs again.
+    fn freeze(&mut self, step: Step<A>) -> Option<Step<A>> {
+        let (Step::Wake { node, life, .. } | Step::Tell { node, life, .. } | Step::Reply { node, life, .. }) = step
+        else {
+            return Some(step);
+        };
+        if self.nodes[node].nap.is_none() {
+            return Some(step);
+        }
+        if let Some(route) = self.route(node, life) {
+            route.frozen.push(step);
+        }
+        None
+    }
+
+    pub fn thaw_route(&mut self, node: usize) {
+        let life = self.nodes[node].life;
+        let frozen = self.route(node, life).map(|route| std::mem::take(&mut route.frozen)).unwrap_or_default();
+        for step in frozen {
+            self.route_step(step);
+        }
+    }
+
+    fn route(&mut self, node: usize, life: usize) -> Option<&mut Route<A>> {
+        let found = &mut self.nodes[node];
+        if found.life != life {
+            return None;
+        }
+        found.process.as_mut()?.route.as_mut()
+    }
+
+    pub fn tell_route(&mut self, node: usize, input: Input) {
+        let life = self.nodes[node].life;
+        self.schedule(0, Event::Route(Step::Tell { node, life, input }));
+    }
+
+    fn route_input(&mut self, node: usize, life: usize, input: Input) {
+        let now = self.nodes[node].clock.boot(self.now);
+        let Some(route) = self.route(node, life) else { return };
+        if route.awaits.is_some() && !matches!(input, Input::Reply { .. }) {
+            return route.inbox.push_back(input);
+        }
+        route.routing.handle(now, input);
+        self.drain_route(node, life);
+    }
+
+    fn drain_route(&mut self, node: usize, life: usize) {
+        loop {
+            let Some(route) = self.route(node, life) else { return };
+            match route.routing.poll() {
+                Output::Call { call, request } => self.call_for_route(node, life, call, &request),
+                Output::Report(event) => {
+                    self.note(|_| format!("node {node}'s route: {event:?}"));
+                    match event {
+                        routing::Event::ServiceUpdated => self.count("routes set"),
+                        routing::Event::SelectorChanged { .. } => self.count("routes put right"),
+                        routing::Event::SteppedBack { .. } => self.count("routes left to a later term"),
+                        routing::Event::PodLabelled { .. } => {}
+                    }
+                }
+                Output::Drained { .. } => {}
+                Output::WaitUntil(at) => {
+                    route.generation += 1;
+                    let generation = route.generation;
+                    if let Some(at) = at {
+                        let at = self.nodes[node].clock.real_at(at);
+                        self.schedule_at(at, Event::Route(Step::Wake { node, life, generation }));
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn call_for_route(&mut self, node: usize, life: usize, number: u64, request: &routing::Request) {
+        if let Some(route) = self.route(node, life) {
+            route.awaits = Some(number);
+        }
+        let call = A::encode_route(request, node);
+        if let routing::Request::PatchService { fence, .. } = request
+            && self.nodes[node].leading(self.now) != Some(fence.token)
+        {
+            self.count("routes not sent: the term was over");
+            let result = Err(CallFailure::NotSent);
+            if let Some(route) = self.route(node, life) {
+                route.awaits = None;
+            }
+            return self.tell_route(node, Input::Reply { call: number, result });
+        }
+        self.checks.route_sent(node, A::route_conditions(&call));
+        let (limit, quick) = (2 * SECOND, self.routes_random.within(300_000..=3 * MILLI));
+        let trouble = !self.calm() && self.routes_random.chance(self.parameters.call_trouble);
+        let (mut out, late) = (quick, self.routes_random.magnitude(MILLI..=20 * SECOND));
+        if trouble {
+            match self.routes_random.below(3) {
+                0 => out = Real::MAX,
+                _ => out = late,
+            }
+        }
+        let timeout = Step::Reply { node, life, number, call: call.clone(), outcome: Outcome::TimedOut };
+        self.schedule(limit, Event::Route(timeout));
+        if out != Real::MAX {
+            let patch = Patch { node, life, number, call, sent_real: self.now };
+            self.schedule(out, Event::Route(Step::Arrive(patch)));
+        }
+    }
+
+    fn route_arrives(&mut self, patch: Patch<A>) {
+        let Patch { node, life, number, call, sent_real } = patch;
+        let stale = self.healed.is_some_and(|healed| sent_real < healed && self.now > healed + SECOND);
+        if stale || self.outage || self.nodes[node].mute.is_some() {
+            return;
+        }
+        let before = self.api.service();
+        let reply = self.api.serve_route(&call);
+        let after = self.api.service();
+        if before != after {
+            self.note(|_| format!("node {node}'s route is applied: {after:?}"));
+            self.checks.routed(node, before.as_ref(), after.as_ref());
+            self.tell_routes();
+        }
+        let lost = self.nodes[node].deaf.is_some()
+            || (!self.calm() && self.routes_random.chance(self.parameters.call_trouble / 3));
+        if !lost {
+            let back = self.routes_random.within(300_000..=3 * MILLI);
+            let reply = Step::Reply { node, life, number, call, outcome: Outcome::Reply(reply) };
+            self.schedule(back, Event::Route(reply));
+        }
+    }
+
+    /// A watch on the Service delivers, to some: late, or never. Where it does not, routing polls.
+    fn tell_routes(&mut self) {
+        let Some(view) = self.api.service().map(|service| service.view()) else { return };
+        for node in 0..self.nodes.len() {
+            let delay = self.routes_random.magnitude(MILLI..=SECOND);
+            if self.nodes[node].watches && self.routes_random.chance(700) {
+                let (life, input) = (self.nodes[node].life, Input::Seen(view.clone()));
+                self.schedule(delay, Event::Route(Step::Tell { node, life, input }));
+            }
+        }
+    }
+
+    fn edit_service(&mut self) {
+        if self.calm() {
+            return;
+        }
+        self.schedule_service_edit();
+        if self.routes_random.chance(300) {
+            // For a while two may lead by the operator's word: the Service must follow the later one.
+            return self.edit_lease(&Edit::Holder(None));
+        }
+        let edit = match self.routes_random.below(5) {
+            0 => ServiceEdit::Target(None),
+            1 => ServiceEdit::Unsign,
+            2 => ServiceEdit::Recreate,
+            _ => ServiceEdit::Target(Some(value(self.routes_random.below(5)))),
+        };
+        self.note(|_| format!("an operator, to the Service: {edit:?}"));
+        self.count("edits of the Service by hand");
+        self.api.edit_service(&edit);
+        self.tell_routes();
+    }
+
+    pub fn schedule_service_edit(&mut self) {
+        let after = self.routes_random.within(0..=4 * self.parameters.fault_every);
+        self.schedule(after, Event::Route(Step::Edit));
+    }
+}
+
+fn pop<A: Api>(route: &mut Route<A>) -> Option<Input> {
+    route.inbox.pop_front()
+}
+
+/// An answer about the Pod.
+pub fn labelled(labelled: bool) -> Answer {
+    Answer::Pod { labelled }
+}

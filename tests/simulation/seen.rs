@@ -1,0 +1,32 @@
+//! Names for what happened in a schedule, so that a run can show that it was no idle one.
+
+use leasehold::election::{Ending, Event};
+
+pub fn ending(why: &Ending) -> &'static str {
+    match why {
+        Ending::Shutdown => "ended: shutdown",
+        Ending::Yielded(_) => "ended: yielded",
+        Ending::Unfit => "ended: unfit",
+        Ending::WorkEnded => "ended: work ended",
+        Ending::DeadlinePassed => "ended: deadline passed",
+        Ending::Superseded(_) => "ended: superseded",
+        Ending::Vacated => "ended: vacated",
+        Ending::Deleted => "ended: deleted",
+        Ending::Coordinated => "ended: coordinated",
+    }
+}
+
+pub fn report(event: &Event) -> &'static str {
+    match event {
+        Event::LeaderChanged(_) => "leader changed",
+        Event::StartedLeading { .. } => "terms",
+        Event::StoppedLeading { why, .. } => ending(why),
+        Event::Renewed => "renewed",
+        Event::Released => "released",
+        Event::ReleaseFailed => "release failed",
+        Event::AcquiredTooLate => "acquired too late",
+        Event::DuplicateIdentity => "duplicate identity",
+        Event::Coordinated => "coordinated",
+        Event::AlreadyLeading => "already leading",
+    }
+}

@@ -1,0 +1,307 @@
+//! The API server as it is served to tests, and the shipped code in front of it: every call is the bytes that
+//! leasehold sends, every answer the bytes that it parses.
+//!
+//! PURE: [`Store`] and [`Exchange`] are.
+
+use std::sync::Arc;
+
+use leasehold::driver::exchange::Exchange;
+use leasehold::election::{Answer, CallFailure, Input, Mistake, Purpose, Request};
+use leasehold::kube::service::selector_patch;
+use leasehold::kube::{self, CallError, Failure, Transport, TransportKind, WatchEvent, Why, request};
+use leasehold::routing::{self, ServiceView};
+use leasehold::time::WallTime;
+use leasehold_apiserver::store::{self, Fields, LEASES, PODS, SERVICES, Store, Watch};
+use serde_json::{Value, json};
+
+use crate::api::{Api, Conditions, Edit, Facts, FenceFacts, ForeignRecord, Outcome, ServiceEdit, ServiceFacts};
+use crate::routes;
+
+pub const NAMESPACE: &str = "ns";
+pub const NAME: &str = "web";
+const ROUTE_LABEL: &str = "pod";
+
+pub struct Wire {
+    pub store: Store,
+    saved: Option<store::Snapshot>,
+}
+
+/// An HTTP answer.
+#[derive(Clone)]
+pub struct Reply {
+    status: u16,
+    body: Arc<[u8]>,
+}
+
+impl Wire {
+    /// Serves a call of leasehold's.
+    pub fn handle(&mut self, call: &kube::Request, wall_micros: i64) -> Reply {
+        let request = store::Request {
+            method: call.verb.method().to_owned(),
+            path: call.path.clone(),
+            content_type: call.content_type.unwrap_or_default().to_owned(),
+            body: call.body.clone().unwrap_or_default().into_bytes(),
+            ..store::Request::default()
+        };
+        let response = self.store.handle(&request, wall_micros);
+        Reply { status: response.status, body: response.body.to_string().into_bytes().into() }
+    }
+
+    fn lease(&self) -> Option<&Value> {
+        self.store.object(LEASES, NAMESPACE, NAME)
+    }
+
+    fn patch(&mut self, patch: Value) {
+        self.store.patch_object(LEASES, NAMESPACE, NAME, &patch);
+    }
+}
+
+/// What the client's code makes of an outcome.
+pub fn result_of(call: &kube::Request, outcome: Outcome<Reply>) -> Result<kube::Reply, CallError> {
+    let broken = |kind, sent| {
+        let transport = Transport { kind, sent, text: "simulated".to_owned() };
+        Err(CallError::new(call, Failure::Transport(transport)))
+    };
+    match outcome {
+        Outcome::Reply(Reply { status: status @ 200..300, body }) => Ok(kube::Reply { status, body: body.to_vec() }),
+        Outcome::Reply(Reply { status, body }) => Err(CallError::from_answer(call, status, None, &body)),
+        Outcome::Status { code, retry_after } => {
+            let seconds = retry_after.map(|after| after.as_secs().to_string());
+            Err(CallError::from_answer(call, code, seconds.as_deref(), b"upstream connect error"))
+        }
+        Outcome::Unreachable => broken(TransportKind::Connect, false),
+        Outcome::Reset => broken(TransportKind::Cut, true),
+        Outcome::TimedOut => broken(TransportKind::Timeout, true),
+    }
+}
+
+fn version(object: &Value) -> Option<u64> {
+    object.pointer("/metadata/resourceVersion")?.as_str()?.parse().ok()
+}
+
+/// What a body names of what it replaces.
+fn conditions(body: &str) -> Option<Conditions> {
+    let body: Value = serde_json::from_str(body).ok()?;
+    let has = |key: &str| body["metadata"][key].is_string();
+    Some(Conditions { version: has("resourceVersion"), uid: has("uid") })
+}
+
+impl Api for Wire {
+    type Client = Exchange;
+    type Call = kube::Request;
+    type Reply = Reply;
+    type Event = Arc<[u8]>;
+    type Stream = Watch;
+    type RouteCall = kube::Request;
+    type RouteReply = Reply;
+
+    fn new(seed: u64) -> Wire {
+        let mut store = Store::new(seed);
+        store.set_lease_fields(Fields::All);
+        let metadata = |name: &str| json!({"name": name, "namespace": NAMESPACE, "labels": {"app": "web"}});
+        let spec = json!({"selector": {"app": "web"}, "ports": [{"port": 80}]});
+        let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata(NAME), "spec": spec});
+        store.put_object(SERVICES, &service, 0);
+        for node in 0..5 {
+            let spec = json!({"containers": [{"name": "main", "image": "web"}]});
+            let metadata = metadata(&routes::value(node));
+            store.put_object(PODS, &json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}), 0);
+        }
+        store.advance_resource_version(100);
+        Wire { store, saved: None }
+    }
+
+    fn client(mistake: Option<Mistake>) -> Exchange {
+        Exchange::new(NAMESPACE, NAME).with_mistake(mistake)
+    }
+
+    fn encode(exchange: &mut Exchange, request: &Request, purpose: Purpose) -> Option<kube::Request> {
+        exchange.request(request, purpose)
+    }
+
+    fn decode(exchange: &mut Exchange, call: &kube::Request, outcome: Outcome<Reply>) -> Result<Answer, CallFailure> {
+        exchange.answer(call, result_of(call, outcome))
+    }
+
+    fn decode_event(exchange: &mut Exchange, line: &Arc<[u8]>) -> Option<Input> {
+        match WatchEvent::parse(line) {
+            WatchEvent::Modified(object) => exchange.seen(object).ok().map(Input::Seen),
+            WatchEvent::Deleted(object) => version(&object).map(Input::Deleted),
+            WatchEvent::Bookmark(_) | WatchEvent::Gone | WatchEvent::Failed(_) => None,
+        }
+    }
+
+    fn conditions(call: &kube::Request) -> Option<Conditions> {
+        conditions(call.body.as_deref().filter(|_| call.verb == kube::Verb::Update)?)
+    }
+
+    fn writes(call: &kube::Request) -> bool {
+        call.verb.writes()
+    }
+
+    fn serve(&mut self, call: &kube::Request, wall_micros: i64) -> Reply {
+        self.handle(call, wall_micros)
+    }
+
+    fn open(&mut self, from: u64) -> Option<Watch> {
+        let lasting = std::time::Duration::from_secs(300);
+        let call = request::watch_lease(NAMESPACE, NAME, &from.to_string(), lasting);
+        self.store.handle(&store::Request::new(call.verb.method(), call.path), 0).watch
+    }
+
+    fn read(&mut self, watch: &mut Watch) -> Vec<Arc<[u8]>> {
+        self.store.read_watch(watch).iter().map(|event| event.line().into()).collect()
+    }
+
+    fn encode_route(request: &routing::Request, node: usize) -> kube::Request {
+        let pod = routes::value(node);
+        match request {
+            routing::Request::GetPod => request::get_pod(NAMESPACE, &pod),
+            routing::Request::LabelPod => request::label_pod(NAMESPACE, &pod, ROUTE_LABEL, &pod),
+            routing::Request::GetService => request::get_service(NAMESPACE, NAME, Why::Route),
+            routing::Request::PatchService { version, uid, fence } => {
+                let patch = selector_patch(*version, uid, ROUTE_LABEL, &pod, fence);
+                request::patch_service(NAMESPACE, NAME, &patch)
+            }
+        }
+    }
+
+    fn route_conditions(call: &kube::Request) -> Option<Conditions> {
+        let patches = call.verb == kube::Verb::Patch && call.resource == kube::Resource::Service;
+        conditions(call.body.as_deref().filter(|_| patches)?)
+    }
+
+    fn serve_route(&mut self, call: &kube::Request) -> Reply {
+        self.handle(call, 0)
+    }
+
+    fn decode_route(call: &kube::Request, outcome: Outcome<Reply>) -> Result<routing::Answer, routing::CallFailure> {
+        let read = result_of(call, outcome).and_then(|reply| {
+            if call.resource == kube::Resource::Pod {
+                let pod = reply.parse(call, kube::Pod::parse)?;
+                return Ok(routes::labelled(pod.label(ROUTE_LABEL) == Some(call.name.as_str())));
+            }
+            let service = reply.parse(call, kube::Service::parse)?;
+            Ok(routing::Answer::Service(ServiceView {
+                uid: service.uid().to_owned(),
+                version: service.version(),
+                target: service.selector_value(ROUTE_LABEL).map(str::to_owned),
+                fence: service.fence().cloned(),
+            }))
+        });
+        read.map_err(|error| match error.failure {
+            Failure::NotFound => routing::CallFailure::NotFound,
+            Failure::Conflict => routing::CallFailure::Conflict,
+            Failure::Forbidden(_) => routing::CallFailure::Forbidden,
+            _ => routing::CallFailure::Failed,
+        })
+    }
+
+    fn service(&self) -> Option<ServiceFacts> {
+        let object = self.store.object(SERVICES, NAMESPACE, NAME)?;
+        let fence = object["metadata"]["annotations"]["leasehold.dev/fence"].as_str().and_then(|text| {
+            let mut parts = text.split('/');
+            let created_seconds = WallTime::parse(parts.next()?)?.seconds();
+            let lease_uid = parts.next()?.to_owned();
+            Some(FenceFacts { created_seconds, lease_uid, token: parts.next()?.parse().ok()? })
+        });
+        Some(ServiceFacts {
+            uid: object["metadata"]["uid"].as_str().unwrap_or_default().to_owned(),
+            version: version(object).unwrap_or(0),
+            target: object["spec"]["selector"][ROUTE_LABEL].as_str().map(str::to_owned),
+            fence,
+        })
+    }
+
+    fn edit_service(&mut self, edit: &ServiceEdit) {
+        let patch = match edit {
+            ServiceEdit::Target(target) => json!({"spec": {"selector": {ROUTE_LABEL: target}}}),
+            ServiceEdit::Unsign => json!({"metadata": {"annotations": {"leasehold.dev/fence": null}}}),
+            ServiceEdit::Recreate => {
+                let Some(mut object) = self.store.object(SERVICES, NAMESPACE, NAME).cloned() else { return };
+                self.store.delete_object(SERVICES, NAMESPACE, NAME);
+                object["metadata"] = json!({"name": NAME, "namespace": NAMESPACE});
+                object["spec"]["selector"] = json!({"app": "web"});
+                self.store.put_object(SERVICES, &object, 0);
+                return;
+            }
+        };
+        self.store.patch_object(SERVICES, NAMESPACE, NAME, &patch);
+    }
+
+    fn facts(&self) -> Option<Facts> {
+        let object = self.lease()?;
+        let spec = &object["spec"];
+        let time = |key: &str| spec[key].as_str().and_then(WallTime::parse).map(|time| time.0);
+        let number = |key: &str| spec[key].as_u64().and_then(|number| u32::try_from(number).ok());
+        Some(Facts {
+            uid: object["metadata"]["uid"].as_str().unwrap_or_default().to_owned(),
+            version: version(object).unwrap_or(0),
+            holder: spec["holderIdentity"].as_str().filter(|holder| !holder.is_empty()).map(str::to_owned),
+            duration_seconds: number("leaseDurationSeconds"),
+            acquire_micros: time("acquireTime"),
+            renew_micros: time("renewTime"),
+            transitions: number("leaseTransitions").unwrap_or(0),
+            coordinated: spec["strategy"].is_string(),
+            other: format!("{} {} {}", object["metadata"]["labels"], spec["unknown"], spec["strategy"]),
+        })
+    }
+
+    fn version(&self) -> u64 {
+        self.store.resource_version()
+    }
+
+    fn edit(&mut self, edit: &Edit, _: i64) {
+        match edit {
+            Edit::Delete => drop(self.store.delete_object(LEASES, NAMESPACE, NAME)),
+            Edit::Holder(holder) => self.patch(json!({"spec": {"holderIdentity": holder}})),
+            Edit::Duration(seconds) => self.patch(json!({"spec": {"leaseDurationSeconds": seconds}})),
+            Edit::ForgetTimes => self.patch(json!({"spec": {"acquireTime": null, "renewTime": null}})),
+            Edit::Label(value) => self.patch(json!({
+                "metadata": {"labels": {"team": format!("team-{value}")}},
+                "spec": {"unknown": {"deep": [value, 2.5, "x"]}},
+            })),
+            Edit::Strategy(true) => self.patch(json!({"spec": {"strategy": "OldestEmulationVersion"}})),
+            Edit::Strategy(false) => self.patch(json!({"spec": {"strategy": null}})),
+            Edit::YieldTo(name) => {
+                self.patch(json!({"metadata": {"annotations": {"leasehold.dev/yield-to": name}}}));
+            }
+        }
+    }
+
+    fn put_as_client_go(&mut self, version: Option<u64>, record: &ForeignRecord, wall_micros: i64) -> bool {
+        let spec = json!({
+            "holderIdentity": record.holder,
+            "leaseDurationSeconds": record.duration_seconds,
+            "acquireTime": WallTime(record.acquire_micros).to_string(),
+            "renewTime": WallTime(record.renew_micros).to_string(),
+            "leaseTransitions": record.transitions,
+        });
+        let path = LEASES.path(NAMESPACE, if version.is_some() { NAME } else { "" });
+        let request = match (version, self.lease()) {
+            (Some(version), Some(lease)) => {
+                let mut object = lease.clone();
+                object["spec"] = spec;
+                object["metadata"]["resourceVersion"] = json!(version.to_string());
+                store::Request::new("PUT", path).with_json(&object)
+            }
+            (None, _) => {
+                let metadata = json!({"name": NAME, "namespace": NAMESPACE});
+                let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec});
+                store::Request::new("POST", path).with_json(&lease)
+            }
+            (Some(_), None) => return false,
+        };
+        self.store.handle(&request, wall_micros).status < 300
+    }
+
+    fn save(&mut self) {
+        self.saved = Some(self.store.snapshot());
+    }
+
+    fn restore(&mut self) {
+        if let Some(saved) = &self.saved {
+            self.store.restore(saved);
+        }
+    }
+}
