@@ -47,7 +47,9 @@ def longest_gap(watch, start):
 
 def under_attack(case, leader, pod, pid):
     """One case; the row of the table."""
-    watch, memory, start = renewals(), Memory(every=0.2), time.monotonic()
+    watch, memory = renewals(), Memory(every=0.2)
+    wait_until("the Lease to be watched", lambda: watch.changes)
+    start = time.monotonic()
     done = run(["nsenter", "--net", "--target", pid, sys.executable, ROOT / "tests/cluster/attack.py", case, PORT], timeout=300)
     left = time.monotonic()
     wait_until(f"/healthz to answer after {case}", lambda: healthy(pod["ip"]), 30, every=0.02)
@@ -60,7 +62,7 @@ def under_attack(case, leader, pod, pid):
     anonymous = memory.anonymous.get(pod["container"], 0) / 1048576
     now = deploy.pods()[leader]
     check(now["container"] == pod["container"] and now["restarts"] == pod["restarts"], f"{case}: neither killed nor restarted: {outcome}")
-    return case, f"{longest_gap(watch, start):.2f}", f"{anonymous:.2f}", f"{peak:.2f}", f"{recovery:.2f}", json.dumps(outcome).strip("{}")
+    return case, f"{longest_gap(watch, start):.2f}", f"{anonymous:.2f}", f"{peak:.2f}", f"{recovery:.2f}", json.dumps(outcome)[1:-1]
 
 
 def body():
