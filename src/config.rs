@@ -22,6 +22,7 @@ pub use value::Host;
 pub use variables::{Fallback, VARIABLES, Variable, help, misspelt};
 
 use crate::election::Timing;
+pub use crate::kube::AuditTarget;
 use reader::{Asked, Reader};
 
 /// What the program was asked to do.
@@ -181,17 +182,6 @@ impl ApiEndpoint {
         let (ApiEndpoint::Https { host, port } | ApiEndpoint::Http { host, port }) = self;
         SocketAddr::new(host.ip(), *port)
     }
-}
-
-/// Where the audit log goes.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum AuditTarget {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-    /// A file, appended to.
-    File(PathBuf),
 }
 
 /// The form of the log.

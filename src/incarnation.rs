@@ -12,6 +12,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 
 use log::warn;
 
+use crate::hash::fnv_1a;
 use crate::sys;
 
 /// Linux' limit for an abstract name, less the leading zero byte.
@@ -47,15 +48,11 @@ impl Incarnation {
 fn socket_name(uid: &str, lease: &str) -> Vec<u8> {
     let mut name = format!("leasehold/{uid}/{lease}").into_bytes();
     if name.len() > NAME_LIMIT {
-        let hash = format!("{:016x}", fnv1a(&name));
+        let hash = format!("{:016x}", fnv_1a(&name));
         name.truncate(NAME_LIMIT - hash.len());
         name.extend_from_slice(hash.as_bytes());
     }
     name
-}
-
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]

@@ -97,6 +97,7 @@ pub mod election;
 mod elector;
 #[cfg(feature = "program")]
 mod errands;
+mod hash;
 #[cfg(feature = "program")]
 mod health;
 mod incarnation;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::{Elector, ElectorBuilder, ElectorError};
 use crate::config::{self, Access, ApiEndpoint, Config, Invocation};
-use crate::kube::{Audit, AuditTarget, ClientOptions, Credentials};
+use crate::kube::{Audit, ClientOptions, Credentials};
 
 /// What an elector reads of the environment. Everything else (PORT, RUST_LOG) is for the program it is part of.
 const READ: &[&str] = &[
@@ -94,15 +94,10 @@ fn from_environment(lease: String, env: &dyn Fn(&str) -> Option<OsString>) -> Re
 /// Opens the audit log, if one is asked for.
 pub(crate) fn open_audit(access: &Access) -> Result<Option<Arc<Audit>>, String> {
     let Some(target) = &access.audit_log else { return Ok(None) };
-    let target = match target {
-        config::AuditTarget::Stdout => AuditTarget::Stdout,
-        config::AuditTarget::Stderr => AuditTarget::Stderr,
-        config::AuditTarget::File(path) => AuditTarget::File(path.clone()),
-    };
-    match Audit::open(&target) {
+    match Audit::open(target) {
         Ok(audit) => Ok(Some(Arc::new(audit))),
         Err(error) => {
-            Err(format!("AUDIT_LOG {target} cannot be written: {error}; set it to stdout, stderr or a file that can"))
+            Err(format!("AUDIT_LOG={target}: {error}; set it to stdout, stderr or a file that can be written"))
         }
     }
 }

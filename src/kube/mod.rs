@@ -7,6 +7,7 @@
 //! | `status` | PURE | an HTTP answer → what went wrong, in the caller's terms |
 //! | `watch_line` | PURE | a watch's bytes → events |
 //! | `credentials` | IO | the service account's files, re-read as they rotate |
+//! | `connection` | IO | what a connection is made of: no proxy, no redirect, no name to be resolved |
 //! | `client` | IO | one call at a time limit: TLS, keep-alive, the retry after a 401 |
 //! | `watch` | IO | one long response |
 //! | `audit` | IO | one line for each call made |

@@ -3,6 +3,7 @@
 //! PURE. One self-contained document. The policy names the hashes of its one style and its one script, so nothing that
 //! a name from outside could smuggle in would run; and every such name is escaped.
 
+use crate::hash::fnv_1a;
 use crate::time::WallTime;
 use crate::web::{LeadershipView, TransitionView};
 use std::fmt::{self, Display, Write};
@@ -174,11 +175,7 @@ struct Colour<'a>(&'a str);
 
 impl Display for Colour<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hash = self
-            .0
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-        write!(f, "hsl({} 55% 55%)", (hash >> 20) % 360)
+        write!(f, "hsl({} 55% 55%)", (fnv_1a(self.0.as_bytes()) >> 20) % 360)
     }
 }
 

@@ -39,14 +39,15 @@ const IMPURE: &[&str] = &[
 /// Which of the crate's modules may use which. What is not listed binds the parts together and may use any.
 const ARROWS: &[(&str, &[&str])] = &[
     ("src/time.rs", &[]),
+    ("src/hash.rs", &[]),
     ("src/sys.rs", &["time"]),
     ("src/election/", &["election", "time"]),
-    ("src/config", &["config", "election"]),
-    ("src/kube/", &["kube", "election", "time"]),
+    ("src/config", &["config", "election", "kube"]),
+    ("src/kube/", &["kube", "election", "hash", "time"]),
     ("src/routing.rs", &["routing", "election", "kube", "time"]),
     ("src/command", &["command", "sys", "time"]),
     ("src/metrics", &["metrics"]),
-    ("src/web/", &["web", "metrics", "sys", "time"]),
+    ("src/web/", &["web", "hash", "metrics", "sys", "time"]),
     ("src/mailbox.rs", &["mailbox", "sys", "time"]),
     ("src/leadership.rs", &["leadership", "election", "sys", "time"]),
     ("src/driver/", &["driver", "election", "kube", "leadership", "mailbox", "sys", "time"]),
