@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use log::{debug, info, warn};
 
-use crate::driver::{Complaints, News, STACK, Watched, Watcher, outcome};
+use crate::driver::{Complaints, News, STACK, Watched, Watcher};
 use crate::kube::event::{self, Post, Subject};
 use crate::kube::{CallError, Client, Failure, Fence, Pod, Reply, Service, Why, pod, request, service};
 use crate::leadership::Leadership;
@@ -117,7 +117,8 @@ impl Runner {
     fn new(setup: Setup, mailbox: Mailbox<Errand>) -> Runner {
         let route = setup.service.clone().map(|(service, key)| {
             let value = pod::label_value(&setup.identity);
-            let watched = Watched::Service { namespace: setup.namespace.clone(), name: service.clone() };
+            let watched =
+                Watched::Service { namespace: setup.namespace.clone(), name: service.clone(), why: Why::Route };
             let news = mailbox.clone();
             let listener = move |item| news.post(Errand::Watch(item));
             Route {
@@ -290,9 +291,7 @@ impl Runner {
     }
 
     fn send(&self, request: &request::Request) -> Result<Reply, CallError> {
-        let result = self.setup.client.call(request, self.setup.limit);
-        debug!("{} {}: {}", request.verb.method(), request.path, outcome(&result));
-        result
+        self.setup.client.call(request, self.setup.limit)
     }
 
     fn report(&self, route: &Route, event: &Event) {

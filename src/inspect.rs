@@ -242,10 +242,11 @@ fn follow(config: &StatusConfig, client: Arc<Client>) -> Outcome {
         let mailbox = mailbox.clone();
         Watcher::new(Arc::clone(&client), watched, POLL, move |news| mailbox.post(post(news)))
     };
-    let lease = Watched::Lease { namespace: namespace.clone(), name: lease_name.clone() };
+    let lease = Watched::Lease { namespace: namespace.clone(), name: lease_name.clone(), why: Why::Status };
     let mut lease = watcher(lease, Letter::Lease);
     let mut service = config.service.as_ref().map(|service| {
-        watcher(Watched::Service { namespace: namespace.clone(), name: service.name.clone() }, Letter::Service)
+        let (namespace, name) = (namespace.clone(), service.name.clone());
+        watcher(Watched::Service { namespace, name, why: Why::Status }, Letter::Service)
     });
     let mut seen = look(config, &client)?;
     show_changes(None, &seen, config.json)?;
@@ -289,11 +290,14 @@ impl Look {
         seen
     }
 
+    /// A watch that begins anew may tell what is known already, or what a cache of the server still has.
     fn take_lease(&mut self, news: News) {
         match news {
             News::Object { object, .. } => {
-                if let Ok(lease) = Lease::from_object(object) {
-                    self.lease = Some(lease.snapshot());
+                let lease = Lease::from_object(object).map(|lease| lease.snapshot());
+                let known = self.lease.as_ref().map(|known| known.version);
+                if let Some(lease) = lease.ok().filter(|lease| known < Some(lease.version)) {
+                    self.lease = Some(lease);
                 }
             }
             News::Deleted { .. } => self.lease = None,
@@ -305,8 +309,10 @@ impl Look {
         let (Some((_, pointed)), Some(service)) = (&mut self.service, &config.service) else { return };
         match news {
             News::Object { object, .. } => {
-                if let Ok(read) = Service::from_object(object) {
-                    *pointed = Ok(Pointed::of(&read, &service.route_label));
+                let read = Service::from_object(object).map(|read| Pointed::of(&read, &service.route_label));
+                let known = pointed.as_ref().ok().map(|known| known.version);
+                if let Some(read) = read.ok().filter(|read| known < Some(read.version)) {
+                    *pointed = Ok(read);
                 }
             }
             News::Deleted { .. } => *pointed = Err("it was deleted".into()),

@@ -15,7 +15,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Duration;
 
-use log::{debug, warn};
+use log::warn;
 
 pub(crate) use self::complaints::Complaints;
 use self::exchange::Exchange;
@@ -140,7 +140,7 @@ impl<A: Audience> Driver<A> {
             .stack_size(STACK)
             .spawn(move || make_calls(&calls, &queue, &answers))?;
         let news = mailbox.clone();
-        let watched = Watched::Lease { namespace: namespace.clone(), name: lease.clone() };
+        let watched = Watched::Lease { namespace: namespace.clone(), name: lease.clone(), why: Why::Observe };
         let watcher = Watcher::new(watch, watched, timing.retry_period(), move |item| news.post(Letter::Watch(item)));
         Ok(Driver {
             election: Election::new(identity, timing, sys::random_u64()),
@@ -164,9 +164,9 @@ impl<A: Audience> Driver<A> {
     pub(crate) fn run(mut self) -> A {
         self.input(Input::Timer);
         while !self.done {
-            self.tend_watch();
+            let tend_again = self.tend_watch();
             self.pulse.due(self.call_due.or(self.wake));
-            match self.mailbox.take_until(self.wake) {
+            match self.mailbox.take_until([self.wake, tend_again].into_iter().flatten().min()) {
                 Some(letter) => self.read(letter),
                 None => self.input(Input::Timer),
             }
@@ -275,10 +275,12 @@ impl<A: Audience> Driver<A> {
         }
     }
 
-    /// Begins a watch where none stands, and ends one that keeps quiet about what was learnt by other means.
-    fn tend_watch(&mut self) {
+    /// Begins a watch where none stands, and ends one that keeps quiet about what was learnt by other means. When to look
+    /// again.
+    fn tend_watch(&mut self) -> Option<BootTime> {
         let known = self.election.lease().map(|lease| lease.version);
         self.watcher.tend(known, sys::boot_time());
+        self.watcher.wake(known)
     }
 }
 
@@ -286,15 +288,7 @@ impl<A: Audience> Driver<A> {
 fn make_calls(client: &Client, jobs: &Receiver<Job>, answers: &Mailbox<Letter>) {
     for Job { call, request, limit } in jobs {
         let result = client.call(&request, limit);
-        debug!("{} {}: {}", request.verb.method(), request.path, outcome(&result));
         answers.post(Letter::Called(Box::new(Called { call, request, result })));
-    }
-}
-
-pub(crate) fn outcome(result: &Result<Reply, CallError>) -> String {
-    match result {
-        Ok(reply) => reply.status.to_string(),
-        Err(error) => error.to_string(),
     }
 }
 

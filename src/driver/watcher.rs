@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::STACK;
 use crate::election::{Jitter, Version};
-use crate::kube::{Client, Failure, Request, Watch, WatchEvent, WatchStop, Why, request};
+use crate::kube::{CallError, Client, Failure, Request, Watch, WatchEvent, WatchStop, Why, request};
 use crate::sys;
 use crate::time::BootTime;
 
@@ -26,28 +26,34 @@ const FORBIDDEN_PAUSE: Duration = Duration::from_secs(60);
 /// From asking for a watch to its beginning, at most.
 const OPENING: Duration = Duration::from_secs(10);
 
-/// What is watched.
+/// Between two warnings that a watch has broken: something between us and the server may cut each that is quiet.
+const WARN_AGAIN: Duration = Duration::from_secs(600);
+
+/// The version to begin at where the one that is known has been forgotten: the server begins with the object as it is,
+/// or as some cache of its own still has it. (Without a version it would ask etcd, in some releases.)
+const ANY: Version = 0;
+
+/// What is watched, and for what purpose.
 #[derive(Clone, Debug)]
 pub(crate) enum Watched {
-    Lease { namespace: String, name: String },
-    Service { namespace: String, name: String },
+    Lease { namespace: String, name: String, why: Why },
+    Service { namespace: String, name: String, why: Why },
 }
 
 impl fmt::Display for Watched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Watched::Lease { namespace, name } => write!(f, "Lease {namespace}/{name}"),
-            Watched::Service { namespace, name } => write!(f, "Service {namespace}/{name}"),
+            Watched::Lease { namespace, name, .. } => write!(f, "Lease {namespace}/{name}"),
+            Watched::Service { namespace, name, .. } => write!(f, "Service {namespace}/{name}"),
         }
     }
 }
 
 impl Watched {
     fn request(&self, from: Version, lasting: Duration) -> Request {
-        let from = from.to_string();
         match self {
-            Watched::Lease { namespace, name } => request::watch_lease(namespace, name, &from, lasting),
-            Watched::Service { namespace, name } => request::watch_service(namespace, name, &from, lasting, Why::Route),
+            Watched::Lease { namespace, name, why } => request::watch_lease(namespace, name, from, lasting, *why),
+            Watched::Service { namespace, name, why } => request::watch_service(namespace, name, from, lasting, *why),
         }
     }
 }
@@ -61,8 +67,21 @@ pub(crate) enum News {
     Object { run: u64, version: Version, object: Value },
     /// The object was deleted.
     Deleted { run: u64, version: Version },
-    /// It has ended; not to be begun again before this pause. What was forbidden, if that is why.
-    Down { run: u64, pause: Duration, forbidden: Option<String> },
+    /// It has ended; not to be begun again before this pause.
+    Down { run: u64, pause: Duration, how: Ended },
+}
+
+/// How a watch has ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// The server has forgotten the version that it was to begin at, or to go on from.
+    Gone(Version),
+    /// A rule is missing: in words.
+    Forbidden(String),
+    /// It broke, or could not be begun: in words.
+    Broken(String),
+    /// It kept quiet.
+    Quiet,
 }
 
 type Listener = Arc<dyn Fn(News) + Send + Sync>;
@@ -80,7 +99,13 @@ pub(crate) struct Watcher {
     seen: Version,
     behind_since: Option<BootTime>,
     not_before: BootTime,
+    /// The newest version that the server has said it has forgotten. An object may bear it still: one that does not
+    /// change, after the server was restarted or its history compacted.
+    forgotten: Version,
     forbidden: bool,
+    /// It was said that it has broken, and not yet that one stands again.
+    broken: bool,
+    warned: Option<BootTime>,
 }
 
 impl Watcher {
@@ -102,7 +127,10 @@ impl Watcher {
             seen: 0,
             behind_since: None,
             not_before: BootTime(0),
+            forgotten: ANY,
             forbidden: false,
+            broken: false,
+            warned: None,
         }
     }
 
@@ -112,16 +140,16 @@ impl Watcher {
         let Some(known) = known else { return };
         if self.running.is_none() {
             if now >= self.not_before {
-                self.begin(known);
+                self.begin(self.begins_at(known));
             }
             return;
         }
         if !self.up || known <= self.seen {
             self.behind_since = None;
-        } else if now.since(*self.behind_since.get_or_insert(now)) > self.retry_period {
+        } else if now.since(*self.behind_since.get_or_insert(now)) >= self.retry_period {
             info!("the watch on {} keeps quiet about version {known}: beginning anew", self.watched);
             self.stop();
-            (self.listener)(News::Down { run: self.runs, pause: Duration::ZERO, forbidden: None });
+            (self.listener)(News::Down { run: self.runs, pause: Duration::ZERO, how: Ended::Quiet });
         }
     }
 
@@ -136,24 +164,49 @@ impl Watcher {
                 if std::mem::take(&mut self.forbidden) {
                     info!("the watch on {} is allowed now", self.watched);
                 }
+                if std::mem::take(&mut self.broken) {
+                    info!("a watch on {} stands again", self.watched);
+                }
                 self.up = true;
             }
             News::Object { version, .. } | News::Deleted { version, .. } => self.seen = self.seen.max(*version),
-            News::Down { pause, forbidden, .. } => {
-                self.note_forbidden(forbidden.as_deref());
+            News::Down { pause, how, .. } => {
+                let now = sys::boot_time();
+                self.note_end(how, now);
                 self.running = None;
                 self.up = false;
-                self.not_before = sys::boot_time() + *pause;
+                self.not_before = now + *pause;
             }
         }
         Some(news)
     }
 
-    fn note_forbidden(&mut self, forbidden: Option<&str>) {
-        if let Some(message) = forbidden.filter(|_| !self.forbidden) {
-            self.forbidden = true;
-            warn!("{} cannot be watched, so it is polled and changes are seen later: {message}", self.watched);
+    /// Each trouble is said once; a version that is forgotten is none, as the next watch begins without it.
+    fn note_end(&mut self, how: &Ended, now: BootTime) {
+        let watched = &self.watched;
+        match how {
+            Ended::Gone(version) => self.forgotten = *version,
+            Ended::Forbidden(message) if !std::mem::replace(&mut self.forbidden, true) => {
+                warn!("{watched} cannot be watched, so it is polled and changes are seen later: {message}");
+            }
+            Ended::Broken(why) if !self.broken && self.warned.is_none_or(|at| now.since(at) >= WARN_AGAIN) => {
+                warn!("the watch on {watched} has broken, so it is polled until one stands again: {why}");
+                (self.broken, self.warned) = (true, Some(now));
+            }
+            Ended::Broken(why) => debug!("the watch on {watched} has broken: {why}"),
+            Ended::Forbidden(_) | Ended::Quiet => {}
         }
+    }
+
+    /// When to [`tend`](Watcher::tend) it next, should nothing be learnt until then.
+    pub(crate) fn wake(&self, known: Option<Version>) -> Option<BootTime> {
+        known?;
+        if self.running.is_none() { Some(self.not_before) } else { self.behind_since.map(|at| at + self.retry_period) }
+    }
+
+    /// Where to begin when this version is known.
+    fn begins_at(&self, known: Version) -> Version {
+        if known > self.forgotten { known } else { ANY }
     }
 
     /// Whether a watch stands or is being opened.
@@ -208,33 +261,30 @@ struct Run {
 
 impl Run {
     fn go(mut self, mut from: Version) {
-        let begun_from = from;
-        let (mut up, mut forbidden) = (false, None);
-        let failure = loop {
+        let mut up = false;
+        let (request, error) = loop {
             let lasting = LASTING + self.jitter.up_to(LASTING);
             let request = self.watched.request(from, lasting);
-            let opened = Watch::open(&self.client, &request, OPENING, &self.stop);
-            debug!("GET {}: {}", request.path, opened.as_ref().err().map_or("open".into(), ToString::to_string));
-            let watch = match opened {
+            let watch = match Watch::open(&self.client, &request, OPENING, &self.stop) {
                 Ok(watch) => watch,
-                Err(error) => {
-                    if matches!(error.failure, Failure::Forbidden(_)) {
-                        forbidden = Some(format!("{error}; {}", request.missing_rule()));
-                    }
-                    break error.failure;
-                }
+                Err(error) => break (request, error),
             };
             if !std::mem::replace(&mut up, true) {
                 (self.listener)(News::Up { run: self.number });
             }
             if let Err(failure) = self.listen(watch, &mut from) {
-                break failure;
+                let error = CallError::in_watch(&request, failure);
+                break (request, error);
             }
         };
         if !self.stop.is_stopped() {
-            debug!("the watch on {} has ended: {failure:?}", self.watched);
-            let (run, pause) = (self.number, self.pause(&failure, from > begun_from));
-            (self.listener)(News::Down { run, pause, forbidden });
+            let pause = self.pause(&error.failure, from);
+            let how = match &error.failure {
+                Failure::Gone => Ended::Gone(from),
+                Failure::Forbidden(_) => Ended::Forbidden(format!("{error}; {}", request.missing_rule())),
+                _ => Ended::Broken(error.to_string()),
+            };
+            (self.listener)(News::Down { run: self.number, pause, how });
         }
     }
 
@@ -258,11 +308,11 @@ impl Run {
         Ok(())
     }
 
-    /// A version that is forgotten is mended by a look, at once; but not if the object still has that very version, as
-    /// after a restart of the API server: then the next watch would end likewise. What is forbidden stays so for a while.
-    fn pause(&mut self, failure: &Failure, told: bool) -> Duration {
+    /// Who is told that a version is forgotten can begin without one at once; a server that then says the same again is
+    /// left alone for a while. What is forbidden stays so for longer.
+    fn pause(&mut self, failure: &Failure, from: Version) -> Duration {
         match failure {
-            Failure::Gone if told => Duration::ZERO,
+            Failure::Gone if from != ANY => Duration::ZERO,
             Failure::Forbidden(_) => FORBIDDEN_PAUSE,
             other => self.jitter.around(self.retry_period).max(other.retry_after().unwrap_or_default()),
         }
@@ -272,4 +322,44 @@ impl Run {
 fn version_of(object: &Value) -> Result<Version, Failure> {
     let text = object.pointer("/metadata/resourceVersion").and_then(Value::as_str);
     text.and_then(|text| text.parse().ok()).ok_or_else(|| Failure::Malformed("in a watch: no resourceVersion".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kube::ClientOptions;
+
+    fn watcher() -> Watcher {
+        let client = Client::new(ClientOptions::new("http://127.0.0.1:1")).expect("a client that makes no call");
+        let watched = Watched::Lease { namespace: "ns".into(), name: "web".into(), why: Why::Observe };
+        Watcher::new(Arc::new(client), watched, Duration::from_secs(2), |_| {})
+    }
+
+    fn broken() -> Ended {
+        Ended::Broken("GET /: cut: connection reset".into())
+    }
+
+    #[test]
+    fn a_watch_that_breaks_again_and_again_is_warned_of_every_ten_minutes_at_most() {
+        let mut watcher = watcher();
+        let begin = BootTime(1);
+        let mut warned = 0;
+        for second in 0..1800 {
+            watcher.note_end(&broken(), begin + Duration::from_secs(second));
+            warned += usize::from(watcher.broken);
+            watcher.note(News::Up { run: 0 });
+            assert!(!watcher.broken, "it stands again, and that was said if there was something to take back");
+        }
+        assert_eq!(warned, 3);
+    }
+
+    #[test]
+    fn only_versions_that_are_not_forgotten_are_begun_at() {
+        let mut watcher = watcher();
+        watcher.note_end(&Ended::Gone(41), BootTime(1));
+        for (known, from) in [(40, ANY), (41, ANY), (42, 42)] {
+            assert_eq!(watcher.begins_at(known), from);
+        }
+        assert!(!watcher.broken && watcher.warned.is_none(), "nothing to warn of");
+    }
 }

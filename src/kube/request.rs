@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::election::Version;
+
 /// The rules that a Role must hold for everything below to work, one line for each grant.
 pub const RULES: &[Rule] = &[
     Rule { resource: Resource::Lease, verb: Verb::Get, by_name: true, needed: Needed::Always },
@@ -70,7 +72,8 @@ pub fn replace_lease(namespace: &str, name: &str, object: &Value, why: Why) -> R
     Request::new(Verb::Update, Resource::Lease, namespace, name, MANAGED, why).with_body(JSON, object)
 }
 
-/// Waits for changes of this one Lease after version `from`, for `lasting` at most.
+/// Waits for changes of this one Lease after version `from`, for `lasting` at most. `from` 0: the server has forgotten
+/// the version that is known, and begins with the Lease as it is. `why` tells the election from `leasehold status`.
 ///
 /// ```text
 /// GET /apis/coordination.k8s.io/v1/namespaces/{namespace}/leases?watch=true
@@ -79,8 +82,8 @@ pub fn replace_lease(namespace: &str, name: &str, object: &Value, why: Why) -> R
 ///
 /// RBAC: `watch` on `leases`, by name (the field selector makes that possible). Without it: polls with
 /// [`get_lease`], and a hand-over takes up to a retry period instead of milliseconds.
-pub fn watch_lease(namespace: &str, name: &str, from: &str, lasting: Duration) -> Request {
-    Request::watch(Resource::Lease, namespace, name, from, lasting, Why::Observe)
+pub fn watch_lease(namespace: &str, name: &str, from: Version, lasting: Duration, why: Why) -> Request {
+    Request::watch(Resource::Lease, namespace, name, from, lasting, why)
 }
 
 /// Looks at the own Pod's labels.
@@ -140,8 +143,8 @@ pub fn patch_service(namespace: &str, name: &str, patch: &Value) -> Request {
     Request::new(Verb::Patch, Resource::Service, namespace, name, MANAGED, Why::Route).with_body(MERGE_PATCH, patch)
 }
 
-/// Waits for changes of this one Service after version `from`, for `lasting` at most. `why` tells routing (put the
-/// selector right again) from draining (leave when it points elsewhere).
+/// Waits for changes of this one Service after version `from`, for `lasting` at most; `from` 0 as for the Lease. `why`
+/// tells routing (put the selector right again, and at the end leave when it points elsewhere) from `leasehold status`.
 ///
 /// ```text
 /// GET /api/v1/namespaces/{namespace}/services?watch=true
@@ -149,7 +152,7 @@ pub fn patch_service(namespace: &str, name: &str, patch: &Value) -> Request {
 /// ```
 ///
 /// RBAC: `watch` on `services`, by name. Without it: polls with [`get_service`].
-pub fn watch_service(namespace: &str, name: &str, from: &str, lasting: Duration, why: Why) -> Request {
+pub fn watch_service(namespace: &str, name: &str, from: Version, lasting: Duration, why: Why) -> Request {
     Request::watch(Resource::Service, namespace, name, from, lasting, why)
 }
 
@@ -386,16 +389,15 @@ impl Request {
         }
     }
 
-    fn watch(resource: Resource, namespace: &str, name: &str, from: &str, lasting: Duration, why: Why) -> Request {
+    fn watch(resource: Resource, namespace: &str, name: &str, from: Version, lasting: Duration, why: Why) -> Request {
         let query = format!(
-            "?watch=true&fieldSelector=metadata.name%3D{}&resourceVersion={}&allowWatchBookmarks=true&timeoutSeconds={}",
+            "?watch=true&fieldSelector=metadata.name%3D{}&resourceVersion={from}&allowWatchBookmarks=true&timeoutSeconds={}",
             escape(name),
-            escape(from),
             // Zero would mean the server's own default, half an hour and more.
             lasting.as_secs().max(1)
         );
         Request {
-            sent_version: Some(from.to_owned()),
+            sent_version: Some(from.to_string()),
             lasting: Some(lasting),
             ..Request::new(Verb::Watch, resource, namespace, name, &query, why)
         }
@@ -474,7 +476,7 @@ mod tests {
                 Some("41"),
             ),
             (
-                watch_lease("ns", "web", "41", LASTING),
+                watch_lease("ns", "web", 41, LASTING, Why::Observe),
                 "GET /apis/coordination.k8s.io/v1/namespaces/ns/leases?watch=true&fieldSelector=metadata.name%3Dweb\
                  &resourceVersion=41&allowWatchBookmarks=true&timeoutSeconds=290",
                 None,
@@ -495,7 +497,7 @@ mod tests {
                 Some("41"),
             ),
             (
-                watch_service("ns", "web", "7", LASTING, Why::Drain),
+                watch_service("ns", "web", 7, LASTING, Why::Route),
                 "GET /api/v1/namespaces/ns/services?watch=true&fieldSelector=metadata.name%3Dweb&resourceVersion=7\
                  &allowWatchBookmarks=true&timeoutSeconds=290",
                 None,
@@ -550,11 +552,8 @@ mod tests {
             request.path,
             "/apis/coordination.k8s.io/v1/namespaces/..%2Fkube-system/leases/x%2F..%2F..%2Fsecrets%3Fwatch%3D1%26y%3D%23%C3%A9"
         );
-        let request = watch_lease("ns", "a,b=c&watch=false", "1&x", Duration::ZERO);
-        assert!(
-            request.path.contains("metadata.name%3Da%2Cb%3Dc%26watch%3Dfalse&resourceVersion=1%26x&"),
-            "{request:?}"
-        );
+        let request = watch_lease("ns", "a,b=c&watch=false", 1, Duration::ZERO, Why::Observe);
+        assert!(request.path.contains("metadata.name%3Da%2Cb%3Dc%26watch%3Dfalse&resourceVersion=1&"), "{request:?}");
         assert!(request.path.ends_with("timeoutSeconds=1"), "zero would be the server's default: {request:?}");
     }
 

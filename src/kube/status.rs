@@ -190,6 +190,15 @@ impl CallError {
         CallError { verb, path, status: None, reason: Box::default(), message: Box::default(), failure }
     }
 
+    /// The watch that `request` opened has ended so. What an event in it states counts as the status.
+    pub(crate) fn in_watch(request: &Request, failure: Failure) -> CallError {
+        let status = match failure {
+            Failure::Unavailable { status, .. } | Failure::Unexpected { status, .. } => Some(status),
+            _ => None,
+        };
+        CallError { status, ..CallError::new(request, failure) }
+    }
+
     /// `request` was answered with a status that is not 2xx. `retry_after` is the header of that name.
     pub fn from_answer(request: &Request, status: u16, retry_after: Option<&str>, body: &[u8]) -> CallError {
         let said = Said::read(body);

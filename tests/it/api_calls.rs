@@ -145,7 +145,7 @@ fn play() -> Vec<Shown> {
     a.makes(Verb::Get, &mut cluster, "get_lease", "There is none");
     a.makes(Verb::Create, &mut cluster, "create_lease", "Acquiring a Lease that does not exist");
     let lease = a.newest(&cluster);
-    let watch = request::watch_lease(NAMESPACE, "web", &lease.version().to_string(), WATCHED_FOR);
+    let watch = request::watch_lease(NAMESPACE, "web", lease.version(), WATCHED_FOR, Why::Observe);
     cluster.watch("watch_lease", &watch, |cluster| {
         cluster.wait(interval);
         a.tell(cluster.now, Input::Timer);
@@ -201,7 +201,7 @@ fn route(cluster: &mut Cluster, lease: &Lease) {
     let snapshot = lease.snapshot();
     let fence = Fence { lease_created: snapshot.created, lease_uid: snapshot.uid, token: snapshot.version };
     let patch = selector_patch(service.version(), service.uid(), "pod", pod, &fence);
-    let watch = request::watch_service(NAMESPACE, "web", &service.version().to_string(), WATCHED_FOR, Why::Route);
+    let watch = request::watch_service(NAMESPACE, "web", service.version(), WATCHED_FOR, Why::Route);
     cluster.watch("watch_service", &watch, |cluster| {
         let request = request::patch_service(NAMESPACE, "web", &patch);
         cluster.make("patch_service", "Pointing it at the leader", &request).expect("the Service");

@@ -3,6 +3,8 @@
 mod api_calls;
 #[cfg(feature = "program")]
 mod bad_input;
+#[cfg(feature = "program")]
+mod broken;
 mod client;
 #[cfg(feature = "program")]
 mod command;

@@ -208,7 +208,7 @@ fn a_refused_token_is_read_again_at_once_and_tried_once() {
 fn a_watch_tells_of_a_change_and_can_be_stopped() {
     let setup = Setup::new("watch");
     let created = setup.create_lease();
-    let watching = request::watch_lease("ns", "web", &created.version().to_string(), Duration::from_secs(60));
+    let watching = request::watch_lease("ns", "web", created.version(), Duration::from_secs(60), Why::Observe);
     let stop = WatchStop::new();
     let mut watch = Watch::open(&setup.client, &watching, LONG, &stop).unwrap();
     let replace = request::replace_lease("ns", "web", &created.with(&held_by("web-1")), Why::Acquire);
@@ -227,7 +227,7 @@ fn a_watch_retries_a_refused_token_and_reports_a_forgotten_version() {
     let old = setup.token();
     setup.new_token();
     setup.server.revoke_token(&old);
-    let watching = request::watch_lease("ns", "web", &created.version().to_string(), Duration::from_secs(60));
+    let watching = request::watch_lease("ns", "web", created.version(), Duration::from_secs(60), Why::Observe);
     let mut watch = Watch::open(&setup.client, &watching, LONG, &WatchStop::new()).unwrap();
     setup.server.watches().expire();
     assert_eq!(watch.next(), Some(WatchEvent::Gone));

@@ -145,7 +145,7 @@ impl Api for Wire {
 
     fn open(&mut self, from: u64) -> Option<Watch> {
         let lasting = std::time::Duration::from_secs(300);
-        let call = request::watch_lease(NAMESPACE, NAME, &from.to_string(), lasting);
+        let call = request::watch_lease(NAMESPACE, NAME, from, lasting, kube::Why::Observe);
         self.store.handle(&store::Request::new(call.verb.method(), call.path), 0).watch
     }
 
