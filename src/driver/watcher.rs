@@ -276,6 +276,9 @@ impl Run {
                 let error = CallError::in_watch(&request, failure);
                 break (request, error);
             }
+            if self.stop.is_stopped() {
+                return;
+            }
         };
         if !self.stop.is_stopped() {
             let pause = self.pause(&error.failure, from);

@@ -150,6 +150,8 @@ fn line(call: &Call) -> Value {
         "sentVersion": request.sent_version,
         "receivedVersion": call.received_version,
         "status": call.status,
+        // Spelt as in the API server's own audit log, so that the two can be joined by it.
+        "auditID": call.audit_id,
         "reason": call.reason(),
         "millis": u64::try_from(call.duration.as_millis()).unwrap_or(u64::MAX),
         "bytesSent": call.bytes_sent,
@@ -178,6 +180,7 @@ mod tests {
             attempt: 1,
             host: "10.96.0.1:443",
             status: Some(200),
+            audit_id: None,
             error: None,
             received_version: None,
             duration: Duration::from_millis(3),

@@ -21,6 +21,8 @@ use crate::kube::credentials::{Authorities, Credentials, Token};
 use crate::kube::request::Request;
 use crate::kube::status::{CallError, Failure, Reply, Transport, TransportKind, printable};
 
+/// With it the API server names its own audit log's entry for the call.
+const AUDIT_ID: &str = "audit-id";
 /// The longest answer that is read. The largest object that etcd holds is 1.5 MiB, the largest Service or Pod that
 /// anybody has a hundredth of that; and the memory limit that `manifests/` set is 8 MiB.
 pub const ANSWER_LIMIT: usize = 1 << 20;
@@ -76,6 +78,8 @@ pub struct Call<'a> {
     pub host: &'a str,
     /// The HTTP status, when one came.
     pub status: Option<u16>,
+    /// What the API server's own audit log calls this call, when it said so. Only looked for when there is an audit log.
+    pub audit_id: Option<String>,
     /// What went wrong, if anything.
     pub error: Option<&'a CallError>,
     /// The `resourceVersion` that the answer states. Only looked for when there is an audit log.
@@ -234,12 +238,12 @@ impl Client {
     ) -> Result<T, CallError> {
         let begun = Instant::now();
         Tally::reset();
-        let mut status = None;
+        let mut head = Head::default();
         let result = self.send(request, access, limits).and_then(|answer| {
-            status = Some(answer.status().as_u16());
+            head = Head::of(&answer, self.options.audit.is_some());
             judge(request, answer, read)
         });
-        self.tell(request, attempt, status, begun.elapsed(), &result);
+        self.tell(request, attempt, head, begun.elapsed(), &result);
         result
     }
 
@@ -247,7 +251,7 @@ impl Client {
         &self,
         request: &Request,
         attempt: u32,
-        status: Option<u16>,
+        Head { status, audit_id }: Head,
         duration: Duration,
         result: &Result<T, CallError>,
     ) {
@@ -258,6 +262,7 @@ impl Client {
             attempt,
             host: &self.host,
             status,
+            audit_id,
             error: result.as_ref().err(),
             received_version: result.as_ref().ok().filter(|_| audit.is_some()).and_then(Answer::version),
             duration,
@@ -365,6 +370,20 @@ struct Limits {
     total: Duration,
     /// Until the answer's head, when the rest may take longer.
     head: Option<Duration>,
+}
+
+/// What is kept of an answer's head.
+#[derive(Default)]
+struct Head {
+    status: Option<u16>,
+    audit_id: Option<String>,
+}
+
+impl Head {
+    fn of(answer: &http::Response<Body>, audited: bool) -> Head {
+        let audit_id = answer.headers().get(AUDIT_ID).filter(|_| audited);
+        Head { status: Some(answer.status().as_u16()), audit_id: audit_id.map(|id| printable(id.as_bytes())) }
+    }
 }
 
 /// What a call comes to, as far as the audit log wants to know it.

@@ -342,7 +342,7 @@ const HEAD: &str = "\
 
 Every call that leasehold can make to the Kubernetes API, as it is sent and as it is answered, with the rule that it needs. There
 is no other: [`src/kube/request.rs`](../src/kube/request.rs) builds them all, and a test holds the Role in `manifests/` to it.
-What your own process has sent is in its audit log (AUDIT_LOG).
+What your own process has sent is in its audit log (AUDIT_LOG), and a test compares that with [the API server's own](guide.md#the-two-logs).
 
 This page is made by `tests/it/api_calls.rs` from that file, the election itself and an in-memory API server, whose answers are compared
 with a real kube-apiserver's by another test. Beside what is shown, each call carries `host`, `user-agent: leasehold/VERSION (OS/ARCH)`,

@@ -1,47 +1,20 @@
 //! What the program does as a candidate and as a leader, seen from outside: by the API server, over HTTP, in its log.
 //!
 //! Every behaviour is a function that runs against the in-memory API server, each as a test of its own. The very same
-//! functions run against a real kube-apiserver where one is at hand: `KUBEBUILDER_ASSETS` names a directory with `etcd`
-//! and `kube-apiserver`, or `KUBECONFIG` a cluster. There each has a namespace of its own, in which the candidates'
-//! ServiceAccount has exactly the shipped Role.
+//! functions run against a real kube-apiserver: see `crate::real`.
 
 mod command;
 mod holding;
 mod leading;
 mod routing;
 
-use std::panic::{self, AssertUnwindSafe};
-use std::sync::Mutex;
-use std::thread;
-
-use leasehold_apiserver::real::{self, Real};
 use leasehold_apiserver::store::Fields;
 use leasehold_apiserver::{Options, Server};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::process::{Pace, World};
 
-type Behaviour = fn(&World);
-
-/// So many behaviours at once on a real server: most of the time they wait.
-const AT_ONCE: usize = 4;
-
-macro_rules! behaviours {
-    ($($file:ident: $($name:ident)*;)*) => {
-        const ALL: &[(&str, Behaviour)] = &[$($((stringify!($name), $file::$name)),*),*];
-
-        mod in_memory {
-            $($(
-                #[test]
-                fn $name() {
-                    super::$file::$name(&crate::process::World::in_memory());
-                }
-            )*)*
-        }
-    };
-}
-
-behaviours! {
+crate::process::behaviours! {
     leading:
         one_candidate_on_an_absent_lease_leads
         of_three_candidates_exactly_one_leads
@@ -87,62 +60,4 @@ fn a_coordinated_lease_is_refused_and_said() {
     candidate.wait_until_it_leads();
     world.patch_lease(&json!({ "spec": { "strategy": "OldestEmulationVersion" } }));
     candidate.says("stopped being leader: the Lease was handed to coordinated leader election");
-}
-
-#[test]
-fn on_a_real_api_server() {
-    match real::find() {
-        Ok(Some(server)) => check(&server),
-        Ok(None) => {}
-        Err(error) => panic!("no real API server: {error}"),
-    }
-}
-
-fn check(server: &Real) {
-    let queue = Mutex::new(ALL.iter());
-    let failed = Mutex::new(Vec::new());
-    thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                loop {
-                    let Some((name, behaviour)) = queue.lock().expect("nobody panics with it").next() else { return };
-                    let outcome = panic::catch_unwind(AssertUnwindSafe(|| behaviour(&World::real(server))));
-                    println!("{name}: {}", if outcome.is_ok() { "holds" } else { "FAILS" });
-                    if outcome.is_err() {
-                        failed.lock().expect("nobody panics with it").push(name);
-                    }
-                }
-            });
-        }
-    });
-    let failed = failed.into_inner().expect("nobody panics with it");
-    assert!(failed.is_empty(), "on the real API server: {failed:?}");
-    println!("{} behaviours hold on the real API server", ALL.len());
-    asked_for_nothing_that_is_not_granted(server);
-}
-
-/// What the API server itself wrote down: every call of a candidate was allowed, and every verb of the Role was used.
-fn asked_for_nothing_that_is_not_granted(server: &Real) {
-    let Some(path) = server.audit_log() else { return };
-    let text = std::fs::read_to_string(path).expect("the audit log");
-    let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let mut used = std::collections::BTreeSet::new();
-    let ours = |line: &Value| {
-        let agent = line["userAgent"].as_str().unwrap_or_default();
-        agent.starts_with("leasehold/")
-    };
-    for line in lines.filter(ours) {
-        assert_ne!(line["responseStatus"]["code"], 403, "{line}");
-        let object = &line["objectRef"];
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        used.insert((text(&object["resource"]), text(&line["verb"])));
-    }
-    let granted = leasehold::kube::request::RULES.iter();
-    let granted = granted.map(|rule| (rule.resource.plural().to_owned(), rule.verb.as_str().to_owned())).collect();
-    // Only a leader that says the same thing twice counts on its Event instead of writing another.
-    let mut allowed: std::collections::BTreeSet<_> = granted;
-    let rest: Vec<_> = allowed.difference(&used).cloned().collect();
-    assert!(used.is_subset(&allowed), "asked for {used:?}");
-    allowed.retain(|grant| *grant != ("events".to_owned(), "patch".to_owned()));
-    assert!(allowed.is_subset(&used), "granted and never used: {rest:?}");
 }

@@ -2,6 +2,8 @@
 
 mod api_calls;
 #[cfg(feature = "program")]
+mod audit;
+#[cfg(feature = "program")]
 mod bad_input;
 #[cfg(feature = "program")]
 mod broken;
@@ -21,6 +23,8 @@ mod manifests;
 #[cfg(feature = "program")]
 mod process;
 mod properties;
+#[cfg(feature = "program")]
+mod real;
 #[cfg(feature = "program")]
 mod recipes;
 mod scripted;

@@ -39,9 +39,25 @@ pub struct Real {
 }
 
 impl Real {
-    /// The API server's audit log, one JSON object for each finished request; none for a cluster of `KUBECONFIG`.
+    /// The API server's audit log: one JSON object for each finished request, and one for each watch that has begun. None
+    /// for a cluster of `KUBECONFIG`.
     pub fn audit_log(&self) -> Option<PathBuf> {
         self.programs.as_ref().map(|programs| programs.directory.join(AUDIT_LOG))
+    }
+
+    /// Kills the API server, lets something happen, and starts it again on the same data. A cluster of `KUBECONFIG` is
+    /// left alone: `false`.
+    ///
+    /// # Errors
+    ///
+    /// It does not start again.
+    pub fn restart(&mut self, meanwhile: impl FnOnce()) -> Result<bool, Failure> {
+        let Some(programs) = &mut self.programs else { return Ok(false) };
+        programs.end_last();
+        meanwhile();
+        programs.spawn("kube-apiserver")?;
+        programs.wait_ready(&self.admin, "/readyz")?;
+        Ok(true)
     }
 }
 
@@ -116,6 +132,8 @@ fn decode_base64(text: &str) -> Result<Vec<u8>, Failure> {
 struct Programs {
     children: Vec<Child>,
     directory: PathBuf,
+    /// How the newest of them is started.
+    command: Command,
 }
 
 impl Programs {
@@ -124,7 +142,7 @@ impl Programs {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let directory = std::env::temp_dir().join(format!("leasehold-real-{}-{count}", std::process::id()));
         fs::create_dir_all(&directory)?;
-        let mut programs = Programs { children: Vec::new(), directory };
+        let mut programs = Programs { children: Vec::new(), directory, command: Command::new(assets) };
         let etcd = programs.start_etcd(assets)?;
         let nobody = programs.start_apiserver(assets, &etcd)?;
         let admin = nobody.clone().with_token(ADMIN);
@@ -140,7 +158,8 @@ impl Programs {
         command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
         command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
         command.args(["--initial-cluster", &format!("tests={peer}")]);
-        self.spawn("etcd", command)?;
+        self.command = command;
+        self.spawn("etcd")?;
         let target = Target { url: client, ..Target::default() };
         self.wait_ready(&target, "/health")?;
         // Revisions from before the API server's start: a watch from there must be told that they are gone.
@@ -182,17 +201,25 @@ impl Programs {
         command.args(["--service-cluster-ip-range", "10.96.0.0/16", "--authorization-mode", "RBAC"]);
         // There are no controllers here: nothing would make the default ServiceAccounts that Pods need.
         command.args(["--disable-admission-plugins", "ServiceAccount", "--endpoint-reconciler-type", "none"]);
-        self.spawn("kube-apiserver", command)?;
+        self.command = command;
+        self.spawn("kube-apiserver")?;
         Ok(Target { url: format!("https://127.0.0.1:{port}"), ca_pem: authority.pem(), ..Target::default() })
     }
 
-    fn spawn(&mut self, name: &str, mut command: Command) -> Result<(), Failure> {
+    fn spawn(&mut self, name: &str) -> Result<(), Failure> {
         let log = File::create(self.directory.join(format!("{name}.log")))?;
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let command = self.command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child =
             command.spawn().map_err(|error| format!("{name} from KUBEBUILDER_ASSETS does not start: {error}"))?;
         self.children.push(child);
         Ok(())
+    }
+
+    fn end_last(&mut self) {
+        if let Some(mut child) = self.children.pop() {
+            let _ = child.kill(); // It may have ended by itself.
+            let _ = child.wait();
+        }
     }
 
     /// Asks until the answer is 200; the error shows the last lines of the newest program's log.
@@ -220,9 +247,8 @@ impl Programs {
 
 impl Drop for Programs {
     fn drop(&mut self) {
-        for child in self.children.iter_mut().rev() {
-            let _ = child.kill();
-            let _ = child.wait();
+        while !self.children.is_empty() {
+            self.end_last();
         }
         let _ = fs::remove_dir_all(&self.directory);
     }

@@ -6,13 +6,14 @@ use std::path::Path;
 
 use crate::process::{Pace, Program, World};
 
-/// Writes into `file` when it begins and when it is asked to stop.
+/// Writes into `file` when it begins and when it is asked to stop. It is the background process that says `runs`: before
+/// that a shell's child can lose a signal between fork and exec, and outlive it.
 fn diarist(file: &Path) -> [String; 3] {
     let file = file.display();
     let script = format!(
         "echo $LEASEHOLD_IDENTITY begins >> {file}; \
          trap 'echo $LEASEHOLD_IDENTITY ends >> {file}; kill $!; exit 7' TERM; \
-         echo runs; sleep 1000000 & while :; do wait $!; done"
+         (echo runs; exec sleep 1000000) & while :; do wait $!; done"
     );
     ["sh".into(), "-c".into(), script]
 }
@@ -38,8 +39,9 @@ pub(super) fn a_command_runs_only_while_leading(world: &World) {
 }
 
 pub(super) fn a_command_is_told_its_term_and_asked_to_stop(world: &World) {
-    let tell = "trap 'echo asked; exit 0' TERM; echo $LEASEHOLD_LEASE $LEASEHOLD_IDENTITY $LEASEHOLD_FENCING_TOKEN; \
-                sleep 1000000 & while :; do wait $!; done";
+    let tell = "trap 'echo asked; exit 0' TERM; \
+                (echo $LEASEHOLD_LEASE $LEASEHOLD_IDENTITY $LEASEHOLD_FENCING_TOKEN; exec sleep 1000000) & \
+                while :; do wait $!; done";
     let program = running(world.candidate("pod-a", Pace::Hours), ["sh", "-c", tell].map(str::to_owned));
     let leader = program.start();
     let told = leader.stdout.line_with("pod-a");

@@ -3,6 +3,7 @@
 //! Verdicts rest on what was written, said and answered, and on lower bounds of time; never on how fast anything was.
 //! [`LIMIT`] only ends a hang.
 
+mod ledger;
 mod program;
 mod watched;
 mod workload;
@@ -10,6 +11,7 @@ mod world;
 
 use std::time::{Duration, Instant};
 
+pub(crate) use self::ledger::Page;
 pub(crate) use self::program::{Process, Program};
 pub(crate) use self::watched::{Lease, Service, Watched};
 pub(crate) use self::workload::Workload;
@@ -30,3 +32,23 @@ pub(crate) fn eventually<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> 
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+/// What the program does on either API server.
+pub(crate) type Behaviour = fn(&World);
+
+/// Lists functions of files beside, and makes of each a test on the in-memory server, in which both audit logs agree.
+macro_rules! behaviours {
+    ($($file:ident: $($name:ident)*;)*) => {
+        pub(crate) const ALL: &[(&str, crate::process::Behaviour)] = &[$($((stringify!($name), $file::$name)),*),*];
+
+        mod in_memory {
+            $($(
+                #[test]
+                fn $name() {
+                    crate::audit::in_memory(super::$file::$name);
+                }
+            )*)*
+        }
+    };
+}
+pub(crate) use behaviours;

@@ -11,13 +11,18 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::ledger::{Ledger, Page};
 use super::{LIMIT, eventually};
+
+/// The exit code after a second SIGTERM: nothing is waited for, the audit log's last lines neither.
+const AT_ONCE: i32 = 128 + 15;
 
 /// How to start one.
 #[derive(Clone, Default)]
 pub(crate) struct Program {
     environment: BTreeMap<String, OsString>,
     args: Vec<OsString>,
+    ledger: Option<Ledger>,
 }
 
 impl Program {
@@ -36,16 +41,32 @@ impl Program {
         self
     }
 
+    /// With an audit log for each process, unless AUDIT_LOG says otherwise.
+    pub(super) fn audited(mut self, ledger: &Ledger) -> Program {
+        self.ledger = Some(ledger.clone());
+        self
+    }
+
     /// Starts it with this environment and no other.
     pub(crate) fn start(&self) -> Process {
         let mut program = Command::new(env!("CARGO_BIN_EXE_leasehold"));
-        Process::spawn(program.args(&self.args).env_clear().envs(&self.environment))
+        let program = program.args(&self.args).env_clear().envs(&self.environment);
+        let text = |word: Option<&OsString>| word.map(|it| it.to_string_lossy().into_owned()).unwrap_or_default();
+        let ledger = self.ledger.as_ref().filter(|_| !self.environment.contains_key("AUDIT_LOG"));
+        let page = ledger.map(|it| it.open(&text(self.environment.get("POD_NAME")), &text(self.args.first())));
+        if let Some(page) = &page {
+            program.env("AUDIT_LOG", &page.file);
+        }
+        let mut process = Process::spawn(program);
+        process.page = page;
+        process
     }
 }
 
 /// A running one; it does not outlive this value.
 pub(crate) struct Process {
     child: Mutex<Child>,
+    page: Option<Page>,
     pub(crate) stdout: Output,
     pub(crate) log: Output,
 }
@@ -57,7 +78,7 @@ impl Process {
         let mut child = command.spawn().expect("the program starts");
         let stdout = Output::of(child.stdout.take().expect("stdout is piped"));
         let log = Output::of(child.stderr.take().expect("stderr is piped"));
-        Process { child: Mutex::new(child), stdout, log }
+        Process { child: Mutex::new(child), page: None, stdout, log }
     }
 
     /// Waits until it says this.
@@ -126,13 +147,24 @@ impl Process {
     pub(crate) fn kill(&self) {
         let mut child = self.child();
         let _ = child.kill(); // It may have ended by itself.
-        let _ = child.wait();
+        let ended = child.wait();
+        self.note_end(ended.ok());
     }
 
     #[track_caller]
     pub(crate) fn wait_for_end(&self) -> ExitStatus {
         let what = "the process ends";
-        eventually(what, || self.child().try_wait().expect("it can be waited for"))
+        let status = eventually(what, || self.child().try_wait().expect("it can be waited for"));
+        self.note_end(Some(status));
+        status
+    }
+
+    /// A signal's end leaves no time to write things down.
+    fn note_end(&self, status: Option<ExitStatus>) {
+        let code = status.and_then(|status| status.code());
+        if let (None | Some(AT_ONCE), Some(page)) = (code, &self.page) {
+            page.cut();
+        }
     }
 
     /// Waits for its end; its exit code.

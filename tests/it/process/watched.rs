@@ -82,6 +82,11 @@ impl Shared {
         let path = format!("{collection}?watch=true&resourceVersion={from}&timeoutSeconds={LASTING}");
         let mut watch = Client::connect(operator)?.watch(&path)?;
         while let Some(event) = watch.next()? {
+            if event["type"] == "ERROR" {
+                // The server has forgotten what was before its restart. There is no going on from here.
+                self.over.store(true, Ordering::Relaxed);
+                return Ok(());
+            }
             let version = Version { deleted: event["type"] == "DELETED", object: event["object"].clone() };
             *from = version.number();
             self.versions.lock().unwrap_or_else(PoisonError::into_inner).push(version);

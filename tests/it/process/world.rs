@@ -3,11 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use leasehold::kube::request::{RULES, Resource};
 use leasehold_apiserver::client::{Answer, Client, JSON, MERGE_PATCH, Target};
+use leasehold_apiserver::rbac::{Attempt, Rbac};
 use leasehold_apiserver::real::Real;
 use leasehold_apiserver::{Options, Server};
 use serde_json::{Value, json};
 
+use super::ledger::{Ledger, Page};
 use super::watched::number;
 use super::{Lease, Program, Service, Watched, eventually};
 use crate::manifests;
@@ -16,6 +19,7 @@ use crate::manifests;
 pub(crate) const LEASE: &str = "leasehold";
 pub(crate) const SERVICE: &str = "leasehold";
 const ACCOUNT: &str = "leasehold";
+const ROLE: &str = "leasehold";
 
 /// How long leases last.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -33,15 +37,13 @@ pub(crate) struct World {
     pub(crate) services: Watched,
     /// What belongs to candidates: their service accounts' directories, their commands' files.
     directory: PathBuf,
+    ledger: Ledger,
     origin: Origin,
 }
 
 enum Origin {
     Memory(Box<Server>),
-    /// The one service account's token.
-    Real {
-        token: String,
-    },
+    Real,
 }
 
 /// A name that no other world has, on this machine and within a cluster.
@@ -81,17 +83,9 @@ impl World {
         let mut binding = manifests::object("RoleBinding");
         binding["subjects"][0]["namespace"] = json!(namespace);
         create(&format!("{rbac}/rolebindings"), &binding);
-        let asked = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
-                            "spec": { "expirationSeconds": 3600 } });
-        let granted = create(&format!("{accounts}/{ACCOUNT}/token"), &asked);
-        let token = granted["status"]["token"].as_str().expect("a token").to_owned();
-        let lease = format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{LEASE}");
-        let candidate = server.nobody.clone().with_token(&token);
-        // The authorizer learns of the binding through a watch of its own.
-        eventually("the Role is in force", || {
-            (request(&candidate, "GET", &lease, &Value::Null).status == 404).then_some(())
-        });
-        World::new(namespace, server.admin.clone(), Origin::Real { token })
+        let world = World::new(namespace, server.admin.clone(), Origin::Real);
+        world.await_role(&manifests::object("Role"));
+        world
     }
 
     fn new(namespace: String, operator: Target, origin: Origin) -> World {
@@ -100,14 +94,15 @@ impl World {
         let leases = format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases");
         let services = format!("/api/v1/namespaces/{namespace}/services");
         let (leases, services) = (Watched::new(&operator, &leases), Watched::new(&operator, &services));
-        World { namespace, operator, leases, services, directory, origin }
+        let ledger = Ledger::in_directory(directory.clone());
+        World { namespace, operator, leases, services, directory, ledger, origin }
     }
 
     /// The server, where it is in memory: it remembers every request, and can be made to fail.
     pub(crate) fn memory(&self) -> Option<&Server> {
         match &self.origin {
             Origin::Memory(server) => Some(server),
-            Origin::Real { .. } => None,
+            Origin::Real => None,
         }
     }
 
@@ -115,14 +110,18 @@ impl World {
         self.directory.join(name)
     }
 
+    /// Every process that was started here, with its audit log.
+    pub(crate) fn pages(&self) -> Vec<Page> {
+        self.ledger.pages()
+    }
+
     // --- candidates ------------------------------------------------------------------------------------------------
 
     /// A Pod of this name, and a candidate to be started in it, allowed what the shipped Role allows.
     pub(crate) fn candidate(&self, pod: &str, pace: Pace) -> Program {
         self.make_pod(pod);
-        if let Some(server) = self.memory() {
-            let role = manifests::object("Role");
-            server.store().rbac().bind(&self.user(pod), &self.namespace, &role).expect("the Role is one");
+        if self.memory().is_some() {
+            self.grant(pod, &manifests::object("Role"));
         }
         let program = self.stranger(pod);
         match pace {
@@ -143,6 +142,7 @@ impl World {
         let (host, port) = address.rsplit_once(':').expect("a port");
         assert_eq!(scheme, "https");
         Program::default()
+            .audited(&self.ledger)
             .with("KUBERNETES_SERVICE_HOST", host.trim_matches(['[', ']']))
             .with("KUBERNETES_SERVICE_PORT", port)
             .with("SERVICE_ACCOUNT_DIR", mount)
@@ -157,13 +157,64 @@ impl World {
     pub(crate) fn write_account(&self, pod: &str, mount: &Path) -> String {
         let token = match &self.origin {
             Origin::Memory(server) => server.add_user(&self.user(pod)),
-            Origin::Real { token } => token.clone(),
+            Origin::Real => self.bound_token(pod),
         };
         std::fs::create_dir_all(mount).expect("a directory");
         for (file, content) in [("token", &token), ("ca.crt", &self.operator.ca_pem), ("namespace", &self.namespace)] {
             std::fs::write(mount.join(file), content).expect("a file");
         }
         token
+    }
+
+    /// As the kubelet gets one for a Pod's volume: the API server knows the caller's Pod by it.
+    fn bound_token(&self, pod: &str) -> String {
+        let uid = self.must("GET", &self.core("pods", pod), &Value::Null)["metadata"]["uid"].clone();
+        let bound = json!({ "apiVersion": "v1", "kind": "Pod", "name": pod, "uid": uid });
+        let asked = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+                            "spec": { "expirationSeconds": 3600, "boundObjectRef": bound } });
+        let granted = self.must("POST", &self.core("serviceaccounts", &format!("{ACCOUNT}/token")), &asked);
+        granted["status"]["token"].as_str().expect("a token").to_owned()
+    }
+
+    /// From now on this Pod may do what this Role grants, and nothing else. On a real server the Pods share one account, so
+    /// all may.
+    pub(crate) fn grant(&self, pod: &str, role: &Value) {
+        match &self.origin {
+            Origin::Memory(server) => {
+                let (user, mut store) = (self.user(pod), server.store());
+                store.rbac().unbind(&user);
+                store.rbac().bind(&user, &self.namespace, role).expect("a Role");
+            }
+            Origin::Real => {
+                let path = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{}/roles/{ROLE}", self.namespace);
+                self.must("PUT", &path, role);
+                self.await_role(role);
+            }
+        }
+    }
+
+    /// The authorizer learns of Roles and bindings through a watch of its own.
+    fn await_role(&self, role: &Value) {
+        let mut rbac = Rbac::default();
+        rbac.bind("us", &self.namespace, role).expect("a Role");
+        let groups = ["system:serviceaccounts", &format!("system:serviceaccounts:{}", self.namespace)];
+        for rule in RULES {
+            let (verb, group, resource) = (rule.verb.as_str(), rule.resource.group(), rule.resource.plural());
+            let name = match rule.resource {
+                Resource::Lease => LEASE,
+                Resource::Service => SERVICE,
+                Resource::Pod | Resource::Event => "",
+            };
+            let asked = json!({ "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": {
+                "user": self.user(ACCOUNT), "groups": groups, "resourceAttributes": {
+                    "namespace": self.namespace, "verb": verb, "group": group, "resource": resource, "name": name } } });
+            let attempt = Attempt { verb, group, resource, namespace: &self.namespace, name };
+            let wanted = rbac.allows("us", &attempt);
+            eventually("the Role is in force", || {
+                let review = self.must("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", &asked);
+                (review["status"]["allowed"] == wanted).then_some(())
+            });
+        }
     }
 
     /// The in-memory server tells candidates apart by their users: they share the Role, not the account.
@@ -177,7 +228,7 @@ impl World {
         let object = json!({
             "metadata": { "name": pod, "labels": { "app": "web" } },
             // No node has that label: where there is a scheduler the Pod stays what it is here, an object.
-            "spec": { "nodeSelector": { "leasehold.test/none": "true" },
+            "spec": { "nodeSelector": { "leasehold.test/none": "true" }, "serviceAccountName": ACCOUNT,
                       "containers": [{ "name": "main", "image": "example.test/app" }] },
         });
         let answer = self.send("POST", &self.core("pods", ""), &object);
@@ -295,7 +346,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        if let Origin::Real { .. } = self.origin {
+        if let Origin::Real = self.origin {
             self.send("DELETE", &format!("/api/v1/namespaces/{}", self.namespace), &Value::Null);
         }
         let _ = std::fs::remove_dir_all(&self.directory);

@@ -119,6 +119,7 @@ struct Exchange<'a> {
     shared: &'a Shared,
     /// Its place in the record.
     index: usize,
+    audit_id: String,
     request: Request,
     /// Whether its credentials (or the lack of any) are acceptable.
     authentic: bool,
@@ -161,11 +162,13 @@ impl<'a> Exchange<'a> {
             recorded.user = user.as_ref().map_or("", User::name).to_owned();
             let strike = state.faults.strike(&recorded.user, &verb, &request.path);
             recorded.fault = strike.as_ref().map(|(id, _)| *id);
-            recorded.number = state.requests.len();
-            let (index, authentic) = (recorded.number, user.is_some());
+            let index = state.requests.len();
+            let audit_id = format!("00000000-0000-4000-8000-{index:012x}");
+            (recorded.number, recorded.audit_id) = (index, audit_id.clone());
+            let authentic = user.is_some();
             request.user = user.unwrap_or(User::Anonymous);
             state.requests.push(recorded);
-            Exchange { shared, index, request, authentic, strike }
+            Exchange { shared, index, audit_id, request, authentic, strike }
         })
     }
 
@@ -182,7 +185,7 @@ impl<'a> Exchange<'a> {
             let _ = self.handle();
         }
         let watch = response.watch.take();
-        let mut reply = Reply::from_response(&response);
+        let mut reply = Reply::from_response(&response).header(http::AUDIT_ID, &self.audit_id);
         let mut extent = if self.request.method == "HEAD" { Extent::HeadOnly } else { Extent::Whole };
         match &self.strike {
             Some((_, Action::DelayAfter(span))) if !self.shared.pause(*span) => return Ok(Next::Close),
@@ -230,7 +233,7 @@ impl<'a> Exchange<'a> {
             };
             state.watches.insert(number, open)
         });
-        let goes_on = watching::serve(self.shared, wire, &socket, number, watch);
+        let goes_on = watching::serve(self.shared, wire, &socket, (number, &self.audit_id), watch);
         self.shared.change(|state| state.watches.remove(&number));
         Ok(if goes_on? { Next::Request } else { Next::Close })
     }

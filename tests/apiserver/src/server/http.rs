@@ -7,6 +7,8 @@ use std::io::{self, Read, Write};
 use crate::faults::Reply;
 
 const HEAD_LIMIT: usize = 64 * 1024;
+/// The header that names the audit log's entry for the request.
+pub(super) const AUDIT_ID: &str = "Audit-Id";
 /// kube-apiserver's own limit.
 const BODY_LIMIT: usize = 3 * 1024 * 1024;
 const HEADERS_MAX: usize = 100;
@@ -135,8 +137,9 @@ pub(super) fn write_reply(stream: &mut impl Write, reply: &Reply, extent: Extent
 }
 
 /// The head of a stream of chunks.
-pub(super) fn write_stream_head(stream: &mut impl Write) -> io::Result<()> {
-    let head = head(200, "application/json") + "Transfer-Encoding: chunked\r\n\r\n";
+pub(super) fn write_stream_head(stream: &mut impl Write, audit_id: &str) -> io::Result<()> {
+    let head = head(200, "application/json");
+    let head = format!("{head}{AUDIT_ID}: {audit_id}\r\nTransfer-Encoding: chunked\r\n\r\n");
     stream.write_all(head.as_bytes())?;
     stream.flush()
 }

@@ -11,6 +11,8 @@ use crate::faults::FaultId;
 pub struct Recorded {
     /// Its number: 0, 1, 2, … in the order of arrival.
     pub number: usize,
+    /// What an API server's audit log would call it: sent back in the header `Audit-Id` with every answer of the API.
+    pub audit_id: String,
     /// The connection it came by; 1 is the first.
     pub connection: u64,
     /// The user's name; empty if the credentials were not known.

@@ -29,15 +29,16 @@ enum Step {
     Quiet,
 }
 
-/// Serves the stream until it ends. `true`: the connection can go on with another request.
+/// Serves the stream of the request with this number and audit ID until it ends. `true`: the connection can go on with
+/// another request.
 pub(super) fn serve(
     shared: &Shared,
     stream: &mut impl Write,
     socket: &TcpStream,
-    number: u64,
+    (number, audit_id): (u64, &str),
     mut watch: Watch,
 ) -> io::Result<bool> {
-    http::write_stream_head(stream)?;
+    http::write_stream_head(stream, audit_id)?;
     let begun = Instant::now();
     let timeout = watch.timeout_seconds().map_or(shared.watch_timeout, Duration::from_secs);
     let mut next_bookmark = bookmark_after(shared, begun, begun + timeout);

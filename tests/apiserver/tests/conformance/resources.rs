@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::Expectation;
-use crate::cluster::{Cluster, Expect};
+use crate::cluster::{Cluster, Expect, Session};
 
 pub const ALL: &[(&str, Expectation)] = &[
     ("a Pod's label is set by a merge patch", pod_label),
@@ -17,6 +17,7 @@ pub const ALL: &[(&str, Expectation)] = &[
     ("an Event is stored as it is sent", event),
     ("an Event of another namespace's object is refused", event_namespace),
     ("a new Event needs its reporter", event_reporter),
+    ("every answer but a watch's names its entry in the audit log", audit_id),
 ];
 
 fn pod(cluster: &Cluster, name: &str) -> Value {
@@ -190,4 +191,20 @@ fn event_reporter(cluster: &Cluster) {
         new_style.as_object_mut().unwrap().remove(key);
     }
     session.post(&cluster.core("events"), &new_style).has(201, "");
+}
+
+fn audit_id(cluster: &Cluster) {
+    let session = cluster.session();
+    let made = session.post(&cluster.core("services"), &json!({ "metadata": { "name": "audited" }, "spec": {} }));
+    let answers = [
+        made,
+        session.get(&cluster.core("services/audited-not")),
+        Session::new(&cluster.nobody).get(&cluster.core("services")),
+        Session::new(&cluster.nobody.clone().with_token("nobody-has-this")).get(&cluster.core("services")),
+    ];
+    assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [422, 404, 403, 401]);
+    let mut ids: Vec<_> = answers.iter().map(|it| it.header("Audit-Id").expect("a name").to_owned()).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 4, "a name of its own for each: {ids:?}");
 }

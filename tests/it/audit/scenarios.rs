@@ -1,0 +1,107 @@
+//! What calls are made in situations that the election's behaviours do not come to. Each ends its processes in good
+//! order, so that their audit logs are whole.
+
+use std::fs;
+
+use serde_json::json;
+
+use super::{Entry, runs};
+use crate::process::{Pace, Process, Program, World, eventually};
+
+/// It leaves at once, whether anybody follows it or not.
+fn candidate(world: &World, pod: &str) -> Program {
+    world.candidate(pod, Pace::Hours).with("DRAIN_TIMEOUT", "0")
+}
+
+fn ends(process: &Process) {
+    process.signal("TERM");
+    assert_eq!(process.exit_code(), 0);
+}
+
+/// All calls of all processes.
+fn calls(world: &World) -> Vec<Entry> {
+    runs(world).into_iter().flat_map(|run| run.lines).collect()
+}
+
+fn count(calls: &[Entry], verb: &str, resource: &str) -> usize {
+    calls.iter().filter(|call| call.verb == verb && call.resource == resource).count()
+}
+
+pub(super) fn a_lease_made_beforehand_is_taken_and_none_is_created(world: &World) {
+    world.make_lease(&json!({}));
+    let leader = candidate(world, "pod-a").start();
+    leader.wait_until_it_leads();
+    ends(&leader);
+    let calls = calls(world);
+    assert_eq!((count(&calls, "create", "leases"), count(&calls, "update", "leases")), (0, 2), "{calls:#?}");
+}
+
+pub(super) fn events_off_writes_none(world: &World) {
+    let leader = candidate(world, "pod-a").with("EVENTS", "off").start();
+    leader.wait_until_it_leads();
+    ends(&leader);
+    assert!(world.events().is_empty() && calls(world).iter().all(|call| call.resource != "events"));
+}
+
+pub(super) fn the_same_again_is_counted_on_its_event(world: &World) {
+    let leader = candidate(world, "pod-a").start();
+    leader.says("became leader");
+    world.patch_lease(&json!({ "spec": { "holderIdentity": "" } }));
+    leader.log.lines_with("pod-a became leader", 2);
+    let told = eventually("it is counted", || {
+        let told = |event: &serde_json::Value| event["message"] == "pod-a became leader" && event["count"] == 2;
+        world.events().into_iter().find(told)
+    });
+    assert_eq!(told["involvedObject"]["name"], crate::process::LEASE);
+    ends(&leader);
+    let calls = calls(world);
+    assert_eq!((count(&calls, "patch", "events"), count(&calls, "create", "events")), (1, 3), "{calls:#?}");
+}
+
+pub(super) fn a_refused_token_is_read_again(world: &World) {
+    let program = candidate(world, "pod-a").without("SERVICE_NAME");
+    let token = world.file("account-of-pod-a").join("token");
+    let good = fs::read_to_string(&token).expect("a token");
+    fs::write(&token, "nobody-has-this").expect("a file");
+    let leader = program.start();
+    let refused = leader.says("401 Unauthorized");
+    fs::write(&token, &good).expect("a file");
+    leader.wait_until_it_leads();
+    ends(&leader);
+    let calls = calls(world);
+    let statuses: Vec<_> = calls.iter().map(|call| call.status.unwrap_or_default()).collect();
+    let in_order = |pair: &[u64]| statuses.windows(2).any(|two| two == pair);
+    assert!(in_order(&[401, 401]) && in_order(&[401, 404]), "refused, read again, tried again: {statuses:?}");
+    assert!(!refused.contains("nobody-has-this"), "{refused}");
+}
+
+pub(super) fn status_and_yield_look_and_ask_and_no_more(world: &World) {
+    world.make_service();
+    let first = candidate(world, "pod-a").start();
+    first.says("updated Service");
+    let others = ["pod-b", "pod-c"].map(|pod| candidate(world, pod).start());
+    others.iter().for_each(|other| drop(other.says("new leader pod-a")));
+    let told = |words: &[&str]| world.stranger("pod-a").args(words).start();
+    let follows = told(&["status", "--watch"]);
+    follows.stdout.line_with("pod-a leads");
+    for words in [&["status"][..], &["status", "--json"]] {
+        let status = told(words);
+        assert_eq!(status.exit_code(), 0, "{}", status.log.text());
+        status.stdout.line_with("pod-a");
+    }
+    assert_eq!(told(&["yield", "--to", "pod-b"]).exit_code(), 0);
+    follows.stdout.line_with("pod-b leads");
+    others[0].wait_until_it_leads();
+    // pod-a stands back for three hours.
+    assert_eq!(told(&["yield"]).exit_code(), 0);
+    follows.stdout.line_with("pod-c leads");
+    follows.signal("TERM");
+    follows.wait_for_end();
+    ends(&first);
+    others.iter().for_each(ends);
+    for run in runs(world).iter().filter(|run| run.name.contains(' ')) {
+        let writes = run.lines.iter().filter(|call| !matches!(call.verb.as_str(), "get" | "watch")).count();
+        assert_eq!(writes, usize::from(run.name.ends_with("yield")), "{}: {:#?}", run.name, run.lines);
+        assert!(run.lines.iter().all(|call| ["leases", "services"].contains(&call.resource.as_str())), "{}", run.name);
+    }
+}
