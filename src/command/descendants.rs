@@ -11,7 +11,7 @@ use std::io;
 
 use crate::sys::{self, Pid};
 
-/// A living process below this one.
+/// A living process below this one, as it was when it was looked at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Descendant {
     pub(super) pid: Pid,
@@ -49,10 +49,11 @@ pub(super) fn all() -> io::Result<Vec<Descendant>> {
 }
 
 impl Descendant {
-    /// Sends it a signal (a number), unless it has died or been adopted by another parent since it was found. (By
-    /// us, that is; the next look finds it there.)
+    /// Sends it a signal (a number), unless it has died since it was found. It may have changed its group meanwhile, or
+    /// been adopted (by us, then): it is the same process still, and below us.
     pub(super) fn signal(self, signal: i32) -> io::Result<()> {
-        sys::signal_if(self.pid, signal, || look(self.pid).is_some_and(|(process, _)| process == self))
+        let is_it = |process: Descendant| (process.pid, process.started) == (self.pid, self.started);
+        sys::signal_if(self.pid, signal, || look(self.pid).is_some_and(|(process, _)| is_it(process)))
     }
 }
 
@@ -75,6 +76,9 @@ fn parse(pid: Pid, stat: &[u8]) -> Option<(Descendant, bool)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Command, Stdio};
 
     #[test]
     fn a_name_full_of_brackets_does_not_shift_the_fields() {
@@ -89,6 +93,33 @@ mod tests {
         for stat in [&b""[..], b"1", b"1 (x", b"1 (x)", b"1 (x) S", b"1 (x) S one 2 3", b"1 (x) S 1 2 3 4"] {
             assert_eq!(parse(1, stat), None);
         }
+    }
+
+    /// A daemon leaves its group at the very moment at which it is to be told.
+    #[test]
+    fn who_has_changed_its_group_since_it_was_found_is_told_all_the_same() {
+        let mut child = Command::new("sh")
+            .args(["-c", "read line; exec setsid sleep 600"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("a shell");
+        let pid = Pid::try_from(child.id()).expect("a pid");
+        let found = look(pid).expect("it is there").0;
+        child.stdin.take().expect("piped").write_all(b"go on\n").expect("it reads");
+        while look(pid).expect("it is there").0.group == found.group {
+            assert!(!look(pid).expect("it is there").1, "there is no setsid on this machine");
+            std::thread::yield_now();
+        }
+        found.signal(libc::SIGTERM).expect("it can be signalled");
+        assert_eq!(child.wait().expect("it ends").signal(), Some(libc::SIGTERM));
+    }
+
+    #[test]
+    fn who_has_another_beginning_is_another() {
+        let own = look(Pid::try_from(std::process::id()).expect("a pid")).expect("it is there").0;
+        let earlier = Descendant { started: own.started - 1, ..own };
+        // It would end this test.
+        earlier.signal(libc::SIGKILL).expect("nothing is sent");
     }
 
     #[test]

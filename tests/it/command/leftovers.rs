@@ -15,12 +15,13 @@ done
 
 #[test]
 fn forty_descendants_in_groups_and_sessions_of_their_own_are_gone_before_the_end_is_reported() {
-    let mut stand_in = script(&format!("{FORTY} trap 'exit 0' TERM; while :; do sleep 60 & wait; done"));
+    let mut stand_in = script(&format!("{FORTY} trap 'exit 0' TERM; echo $$; while :; do sleep 60 & wait; done"));
     stand_in.start(HOURS, HOURS);
+    let command = stand_in.line();
     stand_in.wait_until("forty run", |stand_in| stand_in.count("descendants") >= 50);
     assert!(bearers_of(&stand_in).len() >= 50);
-    stand_in.ask(&format!("renew {HOURS} 1000"), "renewed");
     stand_in.order("stop");
+    stand_in.let_the_rest_be_killed(&command);
     let ended = stand_in.ended();
     assert!(ended.stopped && ended.how == "exited 0", "{ended:?}");
     assert_eq!(bearers_of(&stand_in), Vec::<String>::new());
@@ -29,8 +30,10 @@ fn forty_descendants_in_groups_and_sessions_of_their_own_are_gone_before_the_end
 
 #[test]
 fn what_a_command_leaves_behind_when_it_ends_by_itself_goes_too() {
-    let mut stand_in = script(&format!("{FORTY} exit 3"));
-    stand_in.start(HOURS, 2000);
+    let mut stand_in = script(&format!("{FORTY} echo $$; exit 3"));
+    stand_in.start(HOURS, HOURS);
+    let command = stand_in.line();
+    stand_in.let_the_rest_be_killed(&command);
     let ended = stand_in.ended();
     assert!(!ended.stopped && ended.how == "exited 3", "{ended:?}");
     assert_eq!(bearers_of(&stand_in), Vec::<String>::new());
