@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Ends a hang; decides nothing.
-pub(super) const HANG: Duration = Duration::from_secs(60);
+pub(super) const HANG: Duration = Duration::from_secs(600);
 
 /// Limits that nothing in a test meets by accident, however slow the machine is.
 pub(super) const PATIENT: Limits = Limits {
@@ -204,6 +204,14 @@ impl Connection {
             Some(line) => Ok(String::from_utf8_lossy(line).into_owned()),
             None => Err(io::ErrorKind::UnexpectedEof.into()),
         }
+    }
+
+    /// Whether the server has closed it already.
+    pub(super) fn has_been_closed(&self) -> bool {
+        self.stream().set_nonblocking(true).unwrap();
+        let gone = !matches!(self.stream().peek(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+        self.stream().set_nonblocking(false).unwrap();
+        gone
     }
 
     /// Whether the server closes, without another byte.
