@@ -162,8 +162,11 @@ suite_image() {
   cmp "$mount/leasehold" "$binary" || die "the image's binary is another than the one built here"
   buildah rm "$container" >/dev/null
   buildah inspect --type image $image >"$out/inspect.json"
-  jq -e '.OCIv1.config | .User == "65532:65532" and .Entrypoint == ["/leasehold"]
-    and .Labels["org.opencontainers.image.licenses"] == "Apache-2.0 OR MIT"' "$out/inspect.json" >/dev/null ||
+  jq -e --arg revision "$(git rev-parse HEAD)" --arg version "$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | sed 1q)" '
+    .OCIv1.config | .User == "65532:65532" and .Entrypoint == ["/leasehold"] and (.Labels | with_entries(
+      select(.key | startswith("org.opencontainers.image.")) | .key |= ltrimstr("org.opencontainers.image."))) == {
+        title: "leasehold", description: "Leader election for any container on Kubernetes",
+        licenses: "Apache-2.0 OR MIT", version: $version, revision: $revision }' "$out/inspect.json" >/dev/null ||
     die "user, entry point or labels are wrong: $(jq -c .OCIv1.config "$out/inspect.json")"
   buildah push -q $image "docker-archive:$archive:$image"
   bytes=$(stat -c %s "$archive")
