@@ -20,6 +20,7 @@ pub(crate) use self::in_cluster::open_audit;
 use crate::driver::{Driver, Letter, Setup, describe};
 use crate::election::{Ending, Version};
 use crate::incarnation::Incarnation;
+use crate::kube::audit::AT_THE_END;
 use crate::leadership::Leadership;
 use crate::mailbox::Mailbox;
 
@@ -160,7 +161,7 @@ impl Elector {
     /// If the work or a callback does; after the Lease has been released.
     pub fn run<T>(self, mut work: impl FnMut(&Leadership) -> ControlFlow<T>) -> Result<Option<T>, ElectorError> {
         let Elector { setup, callbacks, incarnation } = self;
-        let mailbox = setup.mailbox.clone();
+        let (mailbox, audit) = (setup.mailbox.clone(), setup.calls.audit());
         let (terms, begun) = mpsc::channel();
         let (notifier, notices) = Notifier::new();
         let callbacks = spawn("election-callbacks", {
@@ -187,6 +188,10 @@ impl Elector {
         }
         let ended = election.join().and(callbacks.join()).and_then(|callbacks| callbacks);
         drop(incarnation);
+        // The process may end with this.
+        if let Some(audit) = audit {
+            audit.flush(AT_THE_END);
+        }
         match (outcome, ended) {
             (Err(panic), _) | (_, Err(panic)) => panic::resume_unwind(panic),
             (Ok(value), Ok(())) => Ok(value),

@@ -13,10 +13,10 @@ use crate::config::{Access, ApiEndpoint, StatusConfig, YieldConfig};
 use crate::driver::{News, Watched, Watcher};
 use crate::election::{Content, Marks, Snapshot, Version};
 use crate::elector::open_audit;
+use crate::kube::audit::AT_THE_END;
 use crate::kube::pod::label_value;
 use crate::kube::{Client, ClientOptions, Credentials, Failure, Lease, Service, Why, request};
 use crate::mailbox::Mailbox;
-use crate::program::AUDIT_FLUSH;
 use crate::sys;
 use crate::time::WallTime;
 
@@ -69,7 +69,7 @@ fn with_client(access: &Access, work: impl FnOnce(Arc<Client>) -> Outcome) -> Ou
     let audit = options.audit.clone();
     let outcome = Client::new(options).and_then(|client| work(Arc::new(client)));
     if let Some(audit) = audit {
-        audit.flush(AUDIT_FLUSH);
+        audit.flush(AT_THE_END);
     }
     outcome
 }

@@ -19,6 +19,7 @@ use crate::elector::open_audit;
 use crate::errands::{self, Errand, Errands, Routed};
 use crate::health;
 use crate::incarnation::Incarnation;
+use crate::kube::audit::AT_THE_END;
 use crate::kube::event::{became_leader, stopped_leading};
 use crate::kube::{Call, CallError, Client, ClientOptions, Credentials, Failure, Why};
 use crate::leadership::Leadership;
@@ -32,9 +33,6 @@ use crate::work::Work;
 /// endpoints controller and each node's kube-proxy, which takes 0.2 to 1 s and is not to be seen from here. A Pod
 /// that ends sooner refuses what still comes. More than needed only makes a rollout slower. DRAIN_TIMEOUT bounds it.
 const PROPAGATION: Duration = Duration::from_secs(2);
-
-/// The audit log's last lines are waited for so long: its reader may have stopped reading.
-pub(crate) const AUDIT_FLUSH: Duration = Duration::from_secs(1);
 
 /// What went wrong before the election began.
 type Trouble = String;
@@ -90,7 +88,7 @@ fn try_run(config: &Config, signals: Signals) -> Result<ExitCode, Trouble> {
     let stage = driver.run();
     stage.leave(web);
     if let Some(audit) = &options.audit {
-        audit.flush(AUDIT_FLUSH);
+        audit.flush(AT_THE_END);
     }
     Ok(ExitCode::from(u8::try_from(exit.load(Ordering::SeqCst)).unwrap_or(1)))
 }

@@ -171,7 +171,6 @@ impl<A: Audience> Driver<A> {
                 None => self.input(Input::Timer),
             }
         }
-        self.watcher.stop();
         self.audience
     }
 

@@ -248,6 +248,13 @@ impl Watcher {
     }
 }
 
+impl Drop for Watcher {
+    /// Or its thread would go on asking, and nobody listen.
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
 /// One watch, re-opened as often as the server ends it in good order.
 struct Run {
     number: u64,

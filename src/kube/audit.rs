@@ -8,7 +8,7 @@ use std::fmt;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -20,6 +20,9 @@ use crate::time::WallTime;
 
 /// Lines that may wait: minutes of an election's calls.
 const QUEUE: usize = 256;
+
+/// The last lines are waited for so long at the end: whoever reads them may have stopped reading.
+pub(crate) const AT_THE_END: Duration = Duration::from_secs(1);
 
 /// Where the lines go.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -47,6 +50,17 @@ impl fmt::Display for AuditTarget {
 pub struct Audit {
     queue: SyncSender<Entry>,
     dropped: AtomicU64,
+    /// Calls that have begun and are not written down yet.
+    begun: AtomicUsize,
+}
+
+/// A call that has begun, until it is written down.
+pub(crate) struct Begun<'a>(&'a Audit);
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        self.0.begun.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 #[derive(Debug)]
@@ -76,7 +90,13 @@ impl Audit {
             .name("audit".to_owned())
             .stack_size(64 << 10)
             .spawn(move || write_all(writer, &entries, &name))?;
-        Ok(Audit { queue, dropped: AtomicU64::new(0) })
+        Ok(Audit { queue, dropped: AtomicU64::new(0), begun: AtomicUsize::new(0) })
+    }
+
+    /// A call begins.
+    pub(crate) fn begin(&self) -> Begun<'_> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        Begun(self)
     }
 
     /// Writes one call's line; never waits.
@@ -98,12 +118,17 @@ impl Audit {
         }
     }
 
-    /// Waits until all lines so far are written, or `limit` has passed. Call it before the process ends.
+    /// Waits until all calls so far have ended and are written down, or `limit` has passed. Call it before the process
+    /// ends: another thread may be about to learn what the API server has made of its call.
     pub fn flush(&self, limit: Duration) {
         let begun = Instant::now();
+        // At the end of a process a short pause is good enough, here and below.
+        while self.begun.load(Ordering::SeqCst) > 0 && begun.elapsed() < limit {
+            thread::sleep(Duration::from_millis(5));
+        }
         let (done, written) = sync_channel(1);
         let mut entry = Entry::Flush(done);
-        // A full queue has no wait with a limit; at the end of a process a short pause is good enough.
+        // A full queue has no wait with a limit.
         while let Err(TrySendError::Full(refused)) = self.queue.try_send(entry) {
             if begun.elapsed() >= limit {
                 return;
@@ -229,6 +254,25 @@ mod tests {
         assert_eq!(dropped.len(), 1, "reported once");
         assert_eq!(lines.len() - 1 + usize::try_from(dropped[0]).unwrap(), calls + 1, "every call is told or counted");
         assert!(lines[lines.len() - 2]["droppedLines"].is_u64());
+    }
+
+    #[test]
+    fn the_end_waits_for_a_call_that_another_thread_makes_but_not_for_ever() {
+        let (opener, open) = channel::<()>();
+        drop(opener);
+        let (written, lines) = channel();
+        let audit = Audit::to(Box::new(Gate { open, written }), "gate".to_owned()).unwrap();
+        let begun = audit.begin();
+        audit.flush(Duration::from_millis(10));
+        thread::scope(|scope| {
+            let end = scope.spawn(|| audit.flush(LONG));
+            // Whoever does not wait has time to be through; whoever does gets the line.
+            thread::sleep(Duration::from_millis(50));
+            assert!(!end.is_finished());
+            write(&audit);
+            drop(begun);
+        });
+        assert_eq!(lines.try_iter().count(), 1);
     }
 
     #[test]

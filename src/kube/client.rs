@@ -152,6 +152,11 @@ impl Client {
         Ok(Client { options, host, tls, connections: Mutex::default() })
     }
 
+    /// Where its calls are written down.
+    pub(crate) fn audit(&self) -> Option<Arc<Audit>> {
+        self.options.audit.clone()
+    }
+
     /// Makes a call and reads its answer, within `limit` from now in all. Only a 2xx is a [`Reply`].
     ///
     /// # Errors
@@ -236,6 +241,7 @@ impl Client {
         limits: Limits,
         read: impl FnOnce(&Request, u16, Body) -> Result<T, CallError>,
     ) -> Result<T, CallError> {
+        let _until_told = self.options.audit.as_deref().map(Audit::begin);
         let begun = Instant::now();
         Tally::reset();
         let mut head = Head::default();

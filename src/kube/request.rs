@@ -67,7 +67,8 @@ pub fn create_lease(namespace: &str, name: &str, object: &Value, why: Why) -> Re
 /// PUT /apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}?fieldManager=leasehold
 /// ```
 ///
-/// RBAC: `update` on `leases`, by name. Without it: never leads.
+/// RBAC: `update` on `leases`, by name. Without it: never leads (where it makes the Lease itself: once, until
+/// RENEWAL_DEADLINE).
 pub fn replace_lease(namespace: &str, name: &str, object: &Value, why: Why) -> Request {
     Request::new(Verb::Update, Resource::Lease, namespace, name, MANAGED, why).with_body(JSON, object)
 }
@@ -80,8 +81,9 @@ pub fn replace_lease(namespace: &str, name: &str, object: &Value, why: Why) -> R
 ///     &fieldSelector=metadata.name%3D{name}&resourceVersion={from}&allowWatchBookmarks=true&timeoutSeconds={lasting}
 /// ```
 ///
-/// RBAC: `watch` on `leases`, by name (the field selector makes that possible). Without it: polls with
-/// [`get_lease`], and a hand-over takes up to a retry period instead of milliseconds.
+/// RBAC: `watch` on `leases`, by name (the field selector makes that possible). Without it: a candidate polls with
+/// [`get_lease`], and a hand-over takes up to a retry period instead of milliseconds; a leader sees an edit when it
+/// renews next.
 pub fn watch_lease(namespace: &str, name: &str, from: Version, lasting: Duration, why: Why) -> Request {
     Request::watch(Resource::Lease, namespace, name, from, lasting, why)
 }
@@ -176,7 +178,8 @@ pub fn create_event(namespace: &str, name: &str, object: &Value) -> Request {
 /// {"count":2,"lastTimestamp":"…"}
 /// ```
 ///
-/// RBAC: `patch` on `events`. Without it: no Events; said once, nothing else suffers.
+/// RBAC: `patch` on `events`. Without it: no more Events, from the first that would be counted on; said once, nothing
+/// else suffers.
 pub fn patch_event(namespace: &str, name: &str, patch: &Value) -> Request {
     Request::new(Verb::Patch, Resource::Event, namespace, name, MANAGED, Why::Event).with_body(MERGE_PATCH, patch)
 }

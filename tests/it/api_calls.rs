@@ -350,7 +350,7 @@ with a real kube-apiserver's by another test. Beside what is shown, each call ca
 breaks.
 
 A call without its rule is answered 403. The log then names the missing rule, once; the call is tried again at RETRY_PERIOD, so
-that a Role can be mended without a restart.
+that a Role can be mended without a restart. [Right by right](troubleshooting.md#nobody-leads): what the log says then, and what goes on.
 
 | call | method | RBAC | needed | without it |
 |---|---|---|---|---|
@@ -380,4 +380,46 @@ fn there_is_one_call_for_each_rule() {
     shown.dedup();
     assert_eq!(shown.len(), RULES.len());
     assert_eq!(builders().len(), RULES.len());
+}
+
+/// What an auditor needs of each call, on the page as it lies there: the request, the answer, the rule, and what is lost
+/// without it.
+fn incomplete(page: &str) -> Vec<String> {
+    let sections: Vec<_> = page.split("\n## ").skip(1).collect();
+    let mut incomplete = Vec::new();
+    for Builder { name, .. } in builders() {
+        let Some(section) = sections.iter().find(|section| section.starts_with(&format!("{name}\n"))) else {
+            incomplete.push(format!("{name} has no section"));
+            continue;
+        };
+        let blocks: Vec<_> = section.split("\n```http\n").skip(1).collect();
+        let is_request = |block: &&&str| ["GET /", "POST /", "PUT /", "PATCH /"].iter().any(|it| block.starts_with(it));
+        let pairs = blocks.chunks(2).filter(|pair| is_request(&&pair[0]) && pair.len() == 2).count();
+        for (what, there) in [
+            ("request and answer", pairs > 0 && pairs * 2 == blocks.len()),
+            ("answer", blocks.iter().skip(1).step_by(2).all(|block| block.starts_with("HTTP/1.1 "))),
+            ("rule", section.matches("```yaml\n- apiGroups: [").count() == 1 && section.contains("\n  verbs: [")),
+            ("loss", section.matches("\nWithout it: ").count() == 1),
+        ] {
+            if !there {
+                incomplete.push(format!("{name} has no {what}"));
+            }
+        }
+    }
+    incomplete
+}
+
+#[test]
+fn each_call_has_its_request_its_answer_its_rule_and_what_is_lost_without() {
+    let page = std::fs::read_to_string(PAGE).expect("the page");
+    assert_eq!(incomplete(&page), [""; 0]);
+    for (from, to, missing) in [
+        ("## get_pod\n", "## get_pods\n", "get_pod has no section"),
+        ("```http\nPATCH /api/v1/namespaces/team-a/pods/", "```\nPATCH /api/", "label_pod has no request and answer"),
+        ("\nWithout it: the label is patched", "\nThe label is patched", "get_pod has no loss"),
+        ("  verbs: [create]", "", "create_lease has no rule"),
+    ] {
+        let changed = page.replacen(from, to, 1);
+        assert!(incomplete(&changed).contains(&missing.to_owned()), "{missing}: {:?}", incomplete(&changed));
+    }
 }

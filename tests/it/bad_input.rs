@@ -5,7 +5,6 @@
 
 mod api;
 mod credentials;
-mod permissions;
 mod settings;
 
 use leasehold_apiserver::Server;

@@ -27,6 +27,8 @@ mod properties;
 mod real;
 #[cfg(feature = "program")]
 mod recipes;
+#[cfg(feature = "program")]
+mod rights;
 mod scripted;
 mod secure;
 mod tidy;

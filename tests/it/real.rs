@@ -1,13 +1,14 @@
 //! Everything that is expected of either API server, on a real kube-apiserver where one is at hand: `KUBEBUILDER_ASSETS`
 //! names a directory with `etcd` and `kube-apiserver`, or `KUBECONFIG` a cluster. Side by side, as most of the time they
-//! wait; each in a namespace of its own, in which the candidates' ServiceAccount has exactly the shipped Role.
+//! wait; each in a namespace of its own, in which the candidates' ServiceAccount has exactly the shipped Role, or that of a
+//! variant of the manifests, or the shipped one without one right.
 //!
 //! Then the audit logs are compared, the program's and the API server's, and what was asked for with what is granted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use leasehold::kube::request::RULES;
@@ -16,18 +17,39 @@ use leasehold_apiserver::real::{self, Real};
 use crate::audit::{self, Findings, Sheet, Uptime};
 use crate::election;
 use crate::process::{Pace, World, eventually};
+use crate::rights::missing::{self, RIGHTS};
+use crate::rights::variants::{self, VARIANTS};
 
 /// So many at once.
 const AT_ONCE: usize = 4;
 
 struct Scenario {
     name: String,
+    /// The candidates' Role lacks something, so that calls are refused.
+    refused: bool,
     play: Box<dyn Fn(&World) + Send + Sync>,
 }
 
-fn scenarios() -> Vec<Scenario> {
-    let behaviours = election::ALL.iter().chain(audit::ALL);
-    behaviours.map(|(name, behaviour)| Scenario { name: (*name).to_owned(), play: Box::new(behaviour) }).collect()
+impl Scenario {
+    fn new(name: &str, play: impl Fn(&World) + Send + Sync + 'static) -> Scenario {
+        Scenario { name: name.to_owned(), refused: false, play: Box::new(play) }
+    }
+}
+
+/// `said`: what the program says of each right that it lacks.
+fn scenarios(said: &Arc<Mutex<Vec<String>>>) -> Vec<Scenario> {
+    let behaviours = election::ALL.iter().chain(audit::ALL).map(|(name, behaviour)| Scenario::new(name, behaviour));
+    let variants = VARIANTS.iter().map(|components| {
+        Scenario::new(&variants::title(components), |world| variants::uses_what_its_role_grants(world, components))
+    });
+    let missing = RIGHTS.iter().map(|right| {
+        let said = Arc::clone(said);
+        Scenario::new(&right.title(), move |world| lock(&said).push(missing::take_away(world, right)))
+    });
+    let update = "a_lease_that_is_made_and_cannot_be_updated_is_led_for_one_term";
+    let update = Scenario::new(update, missing::a_lease_that_is_made_and_cannot_be_updated_is_led_for_one_term);
+    let lacking = missing.chain([update]).map(|scenario| Scenario { refused: true, ..scenario });
+    behaviours.chain(variants).chain(lacking).collect()
 }
 
 #[test]
@@ -40,27 +62,49 @@ fn on_a_real_api_server() {
 }
 
 fn check(server: &mut Real) {
-    let mut sheets = side_by_side(server, &scenarios());
+    let said = Arc::default();
+    let scenarios = scenarios(&said);
+    let mut sheets = side_by_side(server, &scenarios);
+    let said = in_the_order_of(&missing::documented(), &lock(&said));
     let outage = an_outage_of_the_api_server(server);
     // An API server that has just started knows no Roles yet, and refuses what it will allow a moment later.
-    let may_refuse: Vec<_> = outage.iter().map(|sheet| sheet.scenario.clone()).collect();
+    let starting = outage.iter().map(|sheet| sheet.scenario.clone());
+    let refused: BTreeSet<String> =
+        scenarios.iter().filter(|it| it.refused).map(|it| it.name.clone()).chain(starting).collect();
     sheets.extend(outage);
+    // Not by println!, which is kept back when all is well: these are the results.
+    let mut out = io::stderr();
+    writeln!(out, "what is taken away, said, and lost on kube-apiserver:\n{said}").expect("standard error takes it");
     let Some(log) = server.audit_log() else { return };
-    let found = audit::compare_with_log(&log, &sheets);
-    let mut all = Findings::default();
-    for (name, findings) in &found {
+    let all = agree(&audit::compare_with_log(&log, &sheets), &refused);
+    writeln!(out, "the program's audit log and kube-apiserver's, in {} scenarios: {all}", sheets.len())
+        .expect("standard error takes it");
+    assert!(all.differences.is_empty(), "see above");
+}
+
+/// Nothing is refused but what is meant to be, and what is used in the scenarios with the whole Role is what that grants.
+fn agree(found: &BTreeMap<String, Findings>, refused: &BTreeSet<String>) -> Findings {
+    let (mut all, mut allowed) = (Findings::default(), Findings::default());
+    for (name, findings) in found {
         assert!(findings.compared > 0, "{name}: nothing was compared");
-        let refused: Vec<_> = findings.calls.iter().filter(|(_, statuses)| statuses.contains_key(&403)).collect();
-        assert!(refused.is_empty() || may_refuse.contains(name), "{name}: {refused:?}");
+        if !refused.contains(name) {
+            let refused = findings.calls.values().any(|statuses| statuses.contains_key(&403));
+            assert!(!refused, "{name}: {findings}");
+            allowed.add(findings.clone());
+        }
         all.add(findings.clone());
     }
-    // Not by println!, which is kept back when all is well: this is the result.
-    let told =
-        writeln!(io::stderr(), "the program's audit log and kube-apiserver's, in {} scenarios: {all}", found.len());
-    told.expect("standard error takes it");
-    assert!(all.differences.is_empty(), "see above");
     let granted = RULES.iter().map(|rule| (rule.resource.plural().to_owned(), rule.verb.as_str().to_owned()));
-    assert_eq!(all.used(), granted.collect::<BTreeSet<_>>(), "what is used (left) and what is granted (right)");
+    assert_eq!(allowed.used(), granted.collect::<BTreeSet<_>>(), "what is used (left) and what is granted (right)");
+    all
+}
+
+/// The rows as people find them: on a real server the same as on the in-memory one.
+fn in_the_order_of(documented: &[String], rows: &[String]) -> String {
+    let mut sorted = [documented.to_vec(), rows.to_vec()];
+    sorted.iter_mut().for_each(|rows| rows.sort());
+    assert_eq!(sorted[0], sorted[1], "what is documented (left) and what happens (right)");
+    documented.join("\n")
 }
 
 fn side_by_side(server: &Real, scenarios: &[Scenario]) -> Vec<Sheet> {

@@ -1,7 +1,7 @@
 //! `manifests/examples/`: each is rendered, read as the program and the API server would read it, and run: the program with
 //! the recipe's environment, on an API server that grants exactly the recipe's Role.
 
-mod render;
+pub(crate) mod render;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -38,7 +38,7 @@ fn all<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
     objects.iter().filter(|object| object["kind"] == kind).collect()
 }
 
-fn named<'a>(objects: &'a [Value], kind: &str, name: &Value) -> &'a Value {
+pub(crate) fn named<'a>(objects: &'a [Value], kind: &str, name: &Value) -> &'a Value {
     let found = all(objects, kind).into_iter().find(|object| object["metadata"]["name"] == *name);
     found.unwrap_or_else(|| panic!("no {kind} {name}"))
 }
@@ -69,7 +69,7 @@ fn candidate(objects: &[Value]) -> (&Value, &Value) {
 }
 
 /// The candidate's environment in a Pod of this name.
-fn environment(objects: &[Value], pod: &str) -> BTreeMap<String, String> {
+pub(crate) fn environment(objects: &[Value], pod: &str) -> BTreeMap<String, String> {
     let (_, container) = candidate(objects);
     let mut environment = BTreeMap::from([
         ("KUBERNETES_SERVICE_HOST".to_owned(), "10.96.0.1".to_owned()),
@@ -105,7 +105,7 @@ fn arguments(container: &Value) -> Vec<OsString> {
     words
 }
 
-fn pod_name(objects: &[Value]) -> String {
+pub(crate) fn pod_name(objects: &[Value]) -> String {
     let (workload, _) = candidate(objects);
     let name = workload["metadata"]["name"].as_str().expect("a name");
     if workload["kind"] == "StatefulSet" { format!("{name}-0") } else { format!("{name}-7d4b9c6f5-x2x7k") }

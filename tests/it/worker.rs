@@ -50,6 +50,7 @@ fn as_in_a_pod_it_leads_until_it_is_told_to_end_and_releases() {
         .env("KUBERNETES_SERVICE_PORT", server.addr().port().to_string())
         .env("SERVICE_ACCOUNT_DIR", &mount)
         .env("HOSTNAME", "worker-0")
+        .env("AUDIT_LOG", mount.join("audit"))
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -62,6 +63,11 @@ fn as_in_a_pod_it_leads_until_it_is_told_to_end_and_releases() {
     assert!(child.wait().unwrap().success(), "{rest:?}");
     assert_eq!(rest, ["no longer leading: shutting down", "nobody leads"]);
     assert_eq!(server.holder("team-a", "worker"), None);
+    let audited = std::fs::read_to_string(mount.join("audit")).unwrap();
+    assert!(audited.lines().any(|line| line.contains(r#""why":"release""#)), "written before it ended:\n{audited}");
+    for request in server.requests() {
+        assert!(audited.contains(&request.audit_id), "{request:?} is not in:\n{audited}");
+    }
     std::fs::remove_dir_all(&mount).unwrap();
 }
 

@@ -84,7 +84,7 @@ impl World {
         binding["subjects"][0]["namespace"] = json!(namespace);
         create(&format!("{rbac}/rolebindings"), &binding);
         let world = World::new(namespace, server.admin.clone(), Origin::Real);
-        world.await_role(&manifests::object("Role"));
+        world.await_role(&manifests::object("Role"), "");
         world
     }
 
@@ -187,14 +187,14 @@ impl World {
             }
             Origin::Real => {
                 let path = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{}/roles/{ROLE}", self.namespace);
-                self.must("PUT", &path, role);
-                self.await_role(role);
+                self.must("PUT", &path, &json!({ "metadata": { "name": ROLE }, "rules": role["rules"] }));
+                self.await_role(role, pod);
             }
         }
     }
 
     /// The authorizer learns of Roles and bindings through a watch of its own.
-    fn await_role(&self, role: &Value) {
+    fn await_role(&self, role: &Value, pod: &str) {
         let mut rbac = Rbac::default();
         rbac.bind("us", &self.namespace, role).expect("a Role");
         let groups = ["system:serviceaccounts", &format!("system:serviceaccounts:{}", self.namespace)];
@@ -203,7 +203,8 @@ impl World {
             let name = match rule.resource {
                 Resource::Lease => LEASE,
                 Resource::Service => SERVICE,
-                Resource::Pod | Resource::Event => "",
+                Resource::Pod => pod,
+                Resource::Event => "",
             };
             let asked = json!({ "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": {
                 "user": self.user(ACCOUNT), "groups": groups, "resourceAttributes": {
@@ -233,6 +234,10 @@ impl World {
         });
         let answer = self.send("POST", &self.core("pods", ""), &object);
         assert!(matches!(answer.status, 201 | 409), "{}", answer.message());
+    }
+
+    pub(crate) fn label_pod(&self, pod: &str, key: &str, value: &str) {
+        self.must("PATCH", &self.core("pods", pod), &json!({ "metadata": { "labels": { key: value } } }));
     }
 
     pub(crate) fn make_service(&self) {

@@ -7,10 +7,25 @@ use serde_json::{Value, json};
 
 use crate::manifests::documents;
 
+/// Where an object keeps the kind that it had before a patch changed it: later patches find it by either.
+const FORMER_KIND: &str = "$formerKind";
+
 /// The objects that a folder with a kustomization.yaml stands for.
 pub(crate) fn render(folder: &Path) -> Vec<Value> {
     let mut objects = Vec::new();
     apply(folder, &mut objects);
+    without_former_kinds(objects)
+}
+
+/// The base of `manifests/` with these of its components.
+pub(crate) fn with_components(manifests: &Path, components: &[&str]) -> Vec<Value> {
+    let mut objects = render(&manifests.join("base"));
+    components.iter().for_each(|name| apply(&manifests.join("components").join(name), &mut objects));
+    without_former_kinds(objects)
+}
+
+fn without_former_kinds(mut objects: Vec<Value>) -> Vec<Value> {
+    objects.iter_mut().filter_map(Value::as_object_mut).for_each(|object| drop(object.remove(FORMER_KIND)));
     objects
 }
 
@@ -61,12 +76,19 @@ fn apply_patch(patch: &Value, objects: &mut Vec<Value>) {
         assert_eq!(content["$patch"], "delete", "{content}");
         json!({ "kind": content["kind"], "name": content["metadata"]["name"] })
     });
-    let fits = |object: &Value| object["kind"] == target["kind"] && object["metadata"]["name"] == target["name"];
+    let fits = |object: &Value| {
+        let of_kind = [&object["kind"], &object[FORMER_KIND]].contains(&&target["kind"]);
+        of_kind && object["metadata"]["name"] == target["name"]
+    };
     assert_eq!(objects.iter().filter(|object| fits(object)).count(), 1, "{target}");
     match content.as_array() {
         Some(steps) => {
             let object = objects.iter_mut().find(|object| fits(object)).expect("counted");
+            let kind = object["kind"].clone();
             steps.iter().for_each(|step| take(step, object));
+            if object["kind"] != kind {
+                object[FORMER_KIND] = kind;
+            }
         }
         None => objects.retain(|object| !fits(object)),
     }
