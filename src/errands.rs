@@ -12,6 +12,7 @@ use std::time::Duration;
 use log::{debug, info, warn};
 
 use crate::driver::{Complaints, News, STACK, Watched, Watcher};
+use crate::kube::client::MAX_IDLE;
 use crate::kube::event::{self, Post, Subject};
 use crate::kube::{CallError, Client, Failure, Fence, Pod, Reply, Service, Why, pod, request, service};
 use crate::leadership::Leadership;
@@ -103,6 +104,8 @@ struct Runner {
     complaints: Complaints,
     draining: Option<BootTime>,
     drained: Option<bool>,
+    /// When the kept connection will not be used any more.
+    idle_at: Option<BootTime>,
 }
 
 struct Route {
@@ -141,6 +144,7 @@ impl Runner {
             complaints: Complaints::default(),
             draining: None,
             drained: None,
+            idle_at: None,
         }
     }
 
@@ -157,11 +161,20 @@ impl Runner {
             if let Some((uid, message)) = self.to_tell.pop_front() {
                 self.tell(&uid, &message);
             }
-            let instant = if self.to_tell.is_empty() { wake } else { Some(BootTime(0)) };
+            let instant = if self.to_tell.is_empty() { earlier(wake, self.idle_at) } else { Some(BootTime(0)) };
             wake = match self.mailbox.take_until(instant) {
                 Some(errand) => self.take(errand, wake),
-                None => self.route(Input::Timer),
+                None => {
+                    self.close_idle();
+                    self.route(Input::Timer)
+                }
             };
+        }
+    }
+
+    fn close_idle(&mut self) {
+        if self.idle_at.take_if(|at| *at <= sys::boot_time()).is_some() {
+            self.setup.client.close_idle();
         }
     }
 
@@ -290,8 +303,10 @@ impl Runner {
         })
     }
 
-    fn send(&self, request: &request::Request) -> Result<Reply, CallError> {
-        self.setup.client.call(request, self.setup.limit)
+    fn send(&mut self, request: &request::Request) -> Result<Reply, CallError> {
+        let result = self.setup.client.call(request, self.setup.limit);
+        self.idle_at = Some(sys::boot_time() + MAX_IDLE);
+        result
     }
 
     fn report(&self, route: &Route, event: &Event) {
@@ -351,6 +366,10 @@ impl Runner {
             }
         }
     }
+}
+
+fn earlier(one: Option<BootTime>, other: Option<BootTime>) -> Option<BootTime> {
+    one.into_iter().chain(other).min()
 }
 
 fn view(service: &Service, key: &str) -> ServiceView {

@@ -60,12 +60,46 @@ fn timespec(span: Duration) -> libc::timespec {
 
 // ---------------------------------------------------------------------------------------------------- memory
 
-/// One heap for all threads. glibc gives each its own, which keeps pages that the others could use; and nothing here
-/// allocates so often that threads would wait for each other.
+/// One heap for what glibc itself allocates, whatever the thread. It would make one for each, which keeps pages that the
+/// others could use; and nothing here allocates so often that threads would wait for each other.
 pub fn share_one_heap() {
     // SAFETY: mallopt takes numbers; called before there is another thread, it races with nobody.
     #[cfg(target_env = "gnu")]
     let _ = unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+}
+
+/// Gives the pages of this thread's stack that nothing uses now back to the kernel, which keeps whatever was touched
+/// once. For after something that goes deep and seldom happens.
+pub fn give_back_stack() {
+    const KEPT: usize = 4 << 10; // More than the calls below need.
+    let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
+    let (mut lowest, mut size) = (ptr::null_mut(), 0);
+    let here = (&raw const size).addr();
+    // SAFETY: the attributes are read, and destroyed, only if the first call has made them; the rest is ours to write.
+    unsafe {
+        if libc::pthread_getattr_np(libc::pthread_self(), attributes.as_mut_ptr()) != 0 {
+            return;
+        }
+        libc::pthread_attr_getstack(attributes.as_ptr(), &mut lowest, &mut size);
+        libc::pthread_attr_destroy(attributes.as_mut_ptr());
+    }
+    // SAFETY: sysconf takes a number.
+    let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(usize::MAX);
+    let end = here.saturating_sub(KEPT) / page * page;
+    // Not where a thread runs on a stack that is not its own.
+    if lowest.addr() < end && here < lowest.addr() + size {
+        // SAFETY: the pages from the stack's lowest one to `end`, all below this frame: a stack grows downwards on every
+        // target of Linux, so nothing lives there. What is pushed next finds zeros, as on the first time.
+        unsafe { libc::madvise(lowest, end - lowest.addr(), libc::MADV_DONTNEED) };
+    }
+}
+
+/// The translation of a message of glibc's: itself. There are no others in the image, and what would look for them is 24 KB.
+// SAFETY: the signature is that of the function in whose place a static link puts it, which may return `message` as well.
+#[cfg(all(feature = "program", target_env = "gnu", target_feature = "crt-static"))]
+#[unsafe(no_mangle)]
+extern "C" fn __dcgettext(_: *const libc::c_char, message: *const libc::c_char, _: libc::c_int) -> *const libc::c_char {
+    message
 }
 
 // ------------------------------------------------------------------------------------------------ randomness
@@ -520,80 +554,4 @@ pub fn take_terminal() -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write;
-    use std::os::unix::net::UnixStream;
-
-    #[test]
-    fn the_boot_clock_runs_forward_and_the_wall_clock_reads_this_century() {
-        let (first, second) = (now(), now());
-        assert!(second.boot >= first.boot && first.boot > BootTime::default());
-        assert!(first.wall.to_string().starts_with("20"), "{}", first.wall);
-    }
-
-    #[test]
-    fn random_bytes_fill_every_length() {
-        for length in [0, 1, 7, 8, 9, 33] {
-            let mut bytes = vec![0; length];
-            let touched = (0..64).any(|_| {
-                random_bytes(&mut bytes);
-                bytes.iter().all(|byte| *byte != 0)
-            });
-            assert!(touched, "some byte of {length} stayed zero in 64 draws");
-        }
-        assert_ne!(random_u64(), random_u64());
-    }
-
-    #[test]
-    fn a_signal_is_its_number_and_back() {
-        for signal in Signal::ALL {
-            assert_eq!(Signal::from_number(signal.number()), Some(signal), "{}", signal.name());
-        }
-        assert_eq!(Signal::from_number(libc::SIGKILL), None);
-    }
-
-    #[test]
-    fn everybody_is_no_target() {
-        for pid in [-1, 0, 1] {
-            assert!(signal_group(pid, 0).is_err());
-            assert!(signal_child(pid, 0).is_err());
-            assert!(signal_if(pid, 0, || true).is_err());
-        }
-    }
-
-    #[test]
-    fn an_alarm_wakes_for_an_instant_in_the_past_and_for_a_ring() {
-        let alarm = Alarm::new().unwrap();
-        alarm.wait_until(Some(BootTime::default())).unwrap();
-        alarm.wait_until(Some(boot_time() + Duration::from_millis(1))).unwrap();
-        alarm.ring();
-        alarm.ring();
-        alarm.wait_until(None).unwrap();
-    }
-
-    #[test]
-    fn poll_tells_which_descriptor_is_ready() {
-        let (mut near, far) = UnixStream::pair().unwrap();
-        let (_kept, quiet) = UnixStream::pair().unwrap();
-        let asked = |socket: &UnixStream| libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        let mut descriptors = [asked(&far), asked(&quiet)];
-        assert_eq!(poll(&mut descriptors, Some(Duration::ZERO)).unwrap(), 0);
-        near.write_all(b"x").unwrap();
-        assert_eq!(poll(&mut descriptors, None).unwrap(), 1);
-        assert_eq!(descriptors[0].revents & libc::POLLIN, libc::POLLIN);
-        assert_eq!(descriptors[1].revents, 0);
-    }
-
-    #[test]
-    fn a_bound_buffer_takes_no_more_than_its_bound() {
-        let (mut near, _far) = UnixStream::pair().unwrap();
-        near.set_nonblocking(true).unwrap();
-        bound_socket_buffers(&near, 8 << 10, 8 << 10).unwrap();
-        let mut taken = 0;
-        while let Ok(count) = near.write(&[0; 1024]) {
-            taken += count;
-        }
-        assert!((1024..64 << 10).contains(&taken), "{taken}");
-    }
-}
+mod tests;

@@ -11,7 +11,7 @@ mod watcher;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ pub(crate) use self::complaints::Complaints;
 use self::exchange::Exchange;
 pub(crate) use self::watcher::{News, Watched, Watcher};
 use crate::election::{self, Election, Event, Identity, Input, Output, Purpose, Snapshot, Timing, Version};
+use crate::kube::client::MAX_IDLE;
 use crate::kube::{CallError, Client, Reply, Request, Why};
 use crate::leadership::Leadership;
 use crate::mailbox::Mailbox;
@@ -118,7 +119,7 @@ pub(crate) struct Driver<A> {
     audience: A,
     lease_name: String,
     mailbox: Mailbox<Letter>,
-    jobs: Sender<Job>,
+    jobs: SyncSender<Job>,
     watcher: Watcher,
     leadership: Option<Leadership>,
     /// The version of the Lease and the token that the audience was told last.
@@ -133,7 +134,7 @@ pub(crate) struct Driver<A> {
 impl<A: Audience> Driver<A> {
     pub(crate) fn new(setup: Setup, audience: A) -> io::Result<Driver<A>> {
         let Setup { namespace, lease, identity, timing, calls, watch, mailbox, pulse } = setup;
-        let (jobs, queue) = mpsc::channel();
+        let (jobs, queue) = mpsc::sync_channel(1); // The election makes one call at a time, so this never blocks.
         let answers = mailbox.clone();
         thread::Builder::new()
             .name("lease-calls".into())
@@ -285,7 +286,12 @@ impl<A: Audience> Driver<A> {
 
 /// Makes the Lease's calls, one at a time.
 fn make_calls(client: &Client, jobs: &Receiver<Job>, answers: &Mailbox<Letter>) {
-    for Job { call, request, limit } in jobs {
+    loop {
+        let job = jobs.recv_timeout(MAX_IDLE).or_else(|_| {
+            client.close_idle();
+            jobs.recv()
+        });
+        let Ok(Job { call, request, limit }) = job else { return };
         let result = client.call(&request, limit);
         answers.post(Letter::Called(Box::new(Called { call, request, result })));
     }

@@ -16,10 +16,12 @@ use ureq::http::{self, Uri, header};
 use ureq::{Agent, Body, BodyReader, Error};
 
 use crate::kube::audit::Audit;
+pub(crate) use crate::kube::connection::MAX_IDLE;
 use crate::kube::connection::{Tally, address_of, new_agent};
 use crate::kube::credentials::{Authorities, Credentials, Token};
 use crate::kube::request::Request;
 use crate::kube::status::{CallError, Failure, Reply, Transport, TransportKind, printable};
+use crate::sys;
 
 /// With it the API server names its own audit log's entry for the call.
 const AUDIT_ID: &str = "audit-id";
@@ -203,6 +205,13 @@ impl Client {
         }
     }
 
+    /// Closes the connection that is kept for the next call. For when there has been none for [`MAX_IDLE`]: it would not be
+    /// used any more, and both ends hold memory for it.
+    pub(crate) fn close_idle(&self) {
+        self.lock().agent = None;
+        sys::give_back_stack();
+    }
+
     /// Ends all calls in flight, on whatever threads they are; those that come later work. For a process that must end.
     pub fn interrupt(&self) {
         let agent = self.lock().agent.take();
@@ -250,6 +259,10 @@ impl Client {
             judge(request, answer, read)
         });
         self.tell(request, attempt, head, begun.elapsed(), &result);
+        if Tally::get().connected {
+            // A handshake has gone some 50 KB deep, which the thread may never need again.
+            sys::give_back_stack();
+        }
         result
     }
 
@@ -350,7 +363,7 @@ impl Client {
     }
 
     fn new_agent(&self, trusted: Option<&Authorities>) -> Agent {
-        new_agent(&self.options.user_agent, trusted.map(|authorities| authorities.certificates.as_slice()))
+        new_agent(&self.options.user_agent, trusted.map(|authorities| &authorities.trust))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Connections> {

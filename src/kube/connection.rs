@@ -20,15 +20,33 @@ use ureq::{Agent, Error};
 
 /// kube-apiserver closes a connection that was idle for 90 s, load balancers before it often after 60 s. A write sent
 /// into that very moment would be cut, its fate unknown: so an older connection is not used.
-const MAX_IDLE: Duration = Duration::from_secs(45);
-/// A Lease's request and answer fit several times.
-const BUFFER: usize = 8 << 10;
-/// The API server's own headers are a few hundred bytes.
-const HEADER_LIMIT: usize = 16 << 10;
+pub(crate) const MAX_IDLE: Duration = Duration::from_secs(45);
+/// What is sent goes out in pieces of this size, and each connection has two such buffers. A Lease fits.
+const OUTPUT: usize = 4 << 10;
+/// As for `OUTPUT`; and an answer's head must fit. The API server's are a few hundred bytes.
+const INPUT: usize = 8 << 10;
+/// A header is sent in one piece, with its name and the rest of a head's line.
+pub(crate) const TOKEN_LIMIT: usize = OUTPUT - 512;
 
-/// A new agent, with no connection yet. `trusted`: the only certificates that a server's may descend from; without
-/// them (plain HTTP to a loopback address) nothing secret is ever sent.
-pub(crate) fn new_agent(user_agent: &str, trusted: Option<&[Certificate<'static>]>) -> Agent {
+/// Whom a connection trusts, and what all those that trust the same share.
+pub(crate) struct Trust {
+    config: TlsConfig,
+    connector: Arc<RustlsConnector>,
+}
+
+impl Trust {
+    /// `certificates`: the only ones that a server's may descend from.
+    pub fn in_only(certificates: &[Certificate<'static>]) -> Trust {
+        let config = TlsConfig::builder()
+            .root_certs(RootCerts::new_with_certs(certificates))
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .build();
+        Trust { config, connector: Arc::default() }
+    }
+}
+
+/// A new agent, with no connection yet. Without `trusted` (plain HTTP to a loopback address) nothing secret is ever sent.
+pub(crate) fn new_agent(user_agent: &str, trusted: Option<&Trust>) -> Agent {
     let mut config = Agent::config_builder()
         .proxy(None)
         .user_agent(user_agent)
@@ -36,20 +54,43 @@ pub(crate) fn new_agent(user_agent: &str, trusted: Option<&[Certificate<'static>
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)
-        .max_response_header_size(HEADER_LIMIT)
-        .input_buffer_size(HEADER_LIMIT)
-        .output_buffer_size(BUFFER)
+        .max_response_header_size(INPUT)
+        .input_buffer_size(INPUT)
+        .output_buffer_size(OUTPUT)
         .max_idle_connections(2)
         .max_idle_age(MAX_IDLE);
-    if let Some(certificates) = trusted {
-        let tls = TlsConfig::builder()
-            .root_certs(RootCerts::new_with_certs(certificates))
-            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .build();
-        config = config.https_only(true).tls_config(tls);
+    let mut tls = Arc::default();
+    if let Some(trust) = trusted {
+        config = config.https_only(true).tls_config(trust.config.clone());
+        tls = Arc::clone(&trust.connector);
     }
-    let connector = ().chain(TcpConnector::default()).chain(RustlsConnector::default()).chain(CountingConnector);
+    let connector = ().chain(TcpConnector::default()).chain(SharedTls(tls)).chain(CountingConnector);
     Agent::with_parts(config.build(), connector, Literal)
+}
+
+/// ureq's TLS with one configuration for all connections that trust the same: they resume each other's sessions, and hold
+/// the certificates once. ureq itself would make one for each connection that a call with time limits of its own opens.
+#[derive(Debug)]
+struct SharedTls(Arc<RustlsConnector>);
+
+impl<In: Transport> Connector<In> for SharedTls {
+    type Out = <RustlsConnector as Connector<In>>::Out;
+
+    fn connect(&self, details: &ConnectionDetails, chained: Option<In>) -> Result<Option<Self::Out>, Error> {
+        let details = ConnectionDetails {
+            request_level: false, // The limits are the request's own; what concerns TLS is the agent's.
+            uri: details.uri,
+            addrs: details.addrs.clone(),
+            config: details.config,
+            resolver: details.resolver,
+            now: details.now,
+            timeout: details.timeout,
+            current_time: Arc::clone(&details.current_time),
+            run_connector: Arc::clone(&details.run_connector),
+            register_shutdown: Arc::clone(&details.register_shutdown),
+        };
+        self.0.connect(&details, chained)
+    }
 }
 
 /// What has happened on the wire since the call began: tells a call that cannot have been applied from one that may.

@@ -15,6 +15,8 @@ use rustls::pki_types::CertificateDer;
 use ureq::http::HeaderValue;
 use ureq::tls::{Certificate, PemItem, parse_pem};
 
+use crate::kube::connection::{TOKEN_LIMIT, Trust};
+
 /// The kubelet renews a token when four fifths of its life are over: even of the shortest life (ten minutes) two
 /// remain. client-go looks each minute.
 const REREAD_AFTER: Duration = Duration::from_secs(40);
@@ -43,12 +45,13 @@ impl fmt::Debug for Token {
 /// The certificates that an API server's must descend from.
 pub struct Authorities {
     pem: Vec<u8>,
-    pub(crate) certificates: Vec<Certificate<'static>>,
+    certificates: usize,
+    pub(crate) trust: Trust,
 }
 
 impl fmt::Debug for Authorities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Authorities({})", self.certificates.len())
+        write!(f, "Authorities({})", self.certificates)
     }
 }
 
@@ -146,7 +149,7 @@ impl State {
         if let Some(authorities) = self.ca_trouble.unless(read_authorities(directory)) {
             // By content: a new CA costs every client its connection.
             if authorities.pem != self.authorities.pem {
-                log::info!("the API server's CA has changed: {} certificates now", authorities.certificates.len());
+                log::info!("the API server's CA has changed: {} certificates now", authorities.certificates);
                 self.authorities = Arc::new(authorities);
             }
         }
@@ -184,6 +187,8 @@ fn read_token(directory: &Path) -> Result<Token, CredentialsError> {
         "is empty"
     } else if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         "holds characters that no token has"
+    } else if token.len() > TOKEN_LIMIT {
+        "is longer than any service account's token"
     } else {
         return Ok(Token(token.to_owned()));
     };
@@ -194,7 +199,9 @@ fn read_authorities(directory: &Path) -> Result<Authorities, CredentialsError> {
     let path = directory.join("ca.crt");
     let pem = read_text(&path, CA_MEND)?.into_bytes();
     match certificates(&pem) {
-        Ok(certificates) => Ok(Authorities { pem, certificates }),
+        Ok(certificates) => {
+            Ok(Authorities { pem, certificates: certificates.len(), trust: Trust::in_only(&certificates) })
+        }
         Err(problem) => Err(CredentialsError { path, problem, mend: CA_MEND }),
     }
 }
@@ -292,7 +299,7 @@ mod tests {
         let mount = Mount::new("read", " abc.def-123\n", CA);
         let credentials = mount.open().unwrap();
         assert_eq!(header(&credentials), "Bearer abc.def-123");
-        assert_eq!(credentials.current().1.certificates.len(), 1);
+        assert_eq!(credentials.current().1.certificates, 1);
         assert_eq!(Credentials::read_namespace(&mount.0).unwrap(), "team-a");
     }
 
@@ -324,7 +331,7 @@ mod tests {
         let credentials = mount.open().unwrap();
         mount.rotate("..2", "one", &format!("{CA}{CA}"));
         credentials.refresh();
-        assert_eq!(credentials.current().1.certificates.len(), 2);
+        assert_eq!(credentials.current().1.certificates, 2);
     }
 
     #[test]
@@ -335,7 +342,7 @@ mod tests {
             mount.rotate(version, token, ca);
             credentials.refresh();
             assert_eq!(header(&credentials), "Bearer one");
-            assert_eq!(credentials.current().1.certificates.len(), 1);
+            assert_eq!(credentials.current().1.certificates, 1);
         }
         fs::remove_file(mount.0.join("token")).unwrap();
         credentials.refresh();
@@ -351,6 +358,7 @@ mod tests {
             ("a\0b", CA, "token", "characters that no token has"),
             ("a\nb", CA, "token", "characters that no token has"),
             ("t\u{f6}ken", CA, "token", "characters that no token has"),
+            (&"t".repeat(TOKEN_LIMIT + 1), CA, "token", "longer than any"),
             ("t", "", "ca.crt", "holds no certificate"),
             ("t", "garbage", "ca.crt", "holds no certificate"),
             ("t", &damaged, "ca.crt", "certificate number 1 is no CA certificate"),
@@ -372,7 +380,7 @@ mod tests {
     fn one_odd_certificate_in_a_bundle_is_passed_over() {
         let damaged = CA.replace("MIIB", "AAAA");
         let mount = Mount::new("bundle", "t", &format!("{damaged}\n{CA}"));
-        assert_eq!(mount.open().unwrap().current().1.certificates.len(), 1);
+        assert_eq!(mount.open().unwrap().current().1.certificates, 1);
     }
 
     #[test]

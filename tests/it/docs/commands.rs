@@ -27,6 +27,12 @@ const YIELD_TO: &str = "KUBE_API_URL=http://127.0.0.1:8001 LEASE_NAMESPACE=lease
 const RUN_ELSEWHERE: &[(&str, &str, &str)] = &[
     ("cargo run --example demo", ".ci/suites.sh", "cargo run --locked --example demo"),
     ("cargo test", ".ci/suites.sh", "cargo test --locked"),
+    ("cargo bench --bench costs", ".ci/suites.sh", "cargo bench --locked --bench costs"),
+    (
+        "cargo bench --bench footprint -- target/x86_64-unknown-linux-gnu/release/leasehold",
+        ".ci/suites.sh",
+        "cargo bench --locked --bench footprint -- \"$binary\"",
+    ),
     ("docker build -t leasehold:0.1.0 .", ".github/workflows/ci.yml", "docker build -t leasehold:0.1.0 ."),
     ("kubectl apply -k manifests/", ".github/workflows/ci.yml", "kubectl apply -k manifests/"),
     // These need a cluster with a kubelet.
