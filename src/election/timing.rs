@@ -13,8 +13,11 @@ const JITTER_TENTHS: u32 = 12;
 /// [`Jitter::spread`].
 ///
 /// Long enough that the first of fifty candidates is seen by most of the others before their turn comes, short enough
-/// that three hand over in half of it. `docs/adr/0006-spread-of-attempts.md` has the figures.
-pub const SPREAD: Duration = Duration::from_millis(16);
+/// that nobody notices it. `docs/adr/0018-attempts-double-with-time.md` has the figures.
+pub const SPREAD: Duration = Duration::from_millis(21);
+
+/// Of a crowd of candidates, twice as many have tried with each such step.
+const DOUBLING: Duration = Duration::from_micros(3500);
 
 /// The durations of an election, checked.
 ///
@@ -193,19 +196,23 @@ impl Jitter {
 
     /// Evenly spread over `0..=most`.
     pub fn up_to(&mut self, most: Duration) -> Duration {
+        let nanos = (u128::from(self.draw()) * (most.as_nanos() + 1)) >> 64;
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
-        let nanos = (u128::from(z) * (most.as_nanos() + 1)) >> 64;
-        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        z ^ (z >> 31)
     }
 
-    /// The later of two even draws from `0..=SPREAD`: few attempts come early and many late. However many candidates
-    /// there are, the first is soon there, and has won before most of the others try.
+    /// Half of all draws are in the last step of [`SPREAD`], a quarter in the one before, and so on. However many
+    /// candidates there are, the first is soon there and alone for a while, and has won before most of the others try.
     pub fn spread(&mut self) -> Duration {
-        self.up_to(SPREAD).max(self.up_to(SPREAD))
+        let halvings = self.draw().leading_zeros();
+        SPREAD.saturating_sub(DOUBLING * halvings + self.up_to(DOUBLING))
     }
 
     /// `period`, or up to 1.2 times as much.
@@ -267,7 +274,10 @@ mod tests {
         assert!(drawn.iter().any(|d| *d < span / 100) && drawn.iter().any(|d| *d > span / 100 * 99));
         assert!((0..1000).all(|_| (span..=span * 12 / 10).contains(&jitter.around(span))));
         assert_eq!(jitter.up_to(Duration::ZERO), Duration::ZERO);
-        let early = (0..10_000).filter(|_| jitter.spread() <= SPREAD / 2).count();
-        assert!((2_300..2_700).contains(&early), "a quarter of the attempts come in the first half, not {early}");
+        for (steps, share) in [(1, 5_000), (2, 2_500), (3, 1_250)] {
+            let early = (0..10_000).filter(|_| jitter.spread() <= SPREAD - DOUBLING * steps).count();
+            assert!(early.abs_diff(share) < 300, "{share} in 10,000 come {steps} steps before the end, not {early}");
+        }
+        assert!((0..1000).all(|_| jitter.spread() <= SPREAD));
     }
 }
