@@ -200,7 +200,7 @@ suite_supply_chain() { python3 .ci/supply_chain.py; }
 suite_cluster() {
   [ -f "$state/image.tar" ] || suite_image
   KUBECONFIG=$("$kit/cluster/up")
-  export KUBECONFIG
+  export KUBECONFIG LEASEHOLD_KIT=$kit
   "$kit/cluster/image-load" --archive "$state/image.tar"
   PATH=$(dirname "$(kubectl_with_components)"):$PATH python3 tests/cluster/all.py
   "$kit/cluster/down" --purge
