@@ -161,7 +161,8 @@ impl Runner {
             if let Some((uid, message)) = self.to_tell.pop_front() {
                 self.tell(&uid, &message);
             }
-            let instant = if self.to_tell.is_empty() { earlier(wake, self.idle_at) } else { Some(BootTime(0)) };
+            let due = [wake, self.idle_at].into_iter().flatten().min();
+            let instant = if self.to_tell.is_empty() { due } else { Some(BootTime(0)) };
             wake = match self.mailbox.take_until(instant) {
                 Some(errand) => self.take(errand, wake),
                 None => {
@@ -366,10 +367,6 @@ impl Runner {
             }
         }
     }
-}
-
-fn earlier(one: Option<BootTime>, other: Option<BootTime>) -> Option<BootTime> {
-    one.into_iter().chain(other).min()
 }
 
 fn view(service: &Service, key: &str) -> ServiceView {

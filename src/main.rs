@@ -11,7 +11,7 @@ use leasehold::config::{self, Config, Invocation};
 use leasehold::sys::{self, Signals};
 use leasehold::{inspect, install, logger, program};
 
-/// glibc's own keeps what was freed in a cache for each of a dozen threads: 120 KB that this one does without.
+/// glibc's own keeps what was freed in a cache for each of a dozen threads: some 100 KB that this one does without.
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 

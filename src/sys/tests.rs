@@ -76,8 +76,21 @@ fn a_bound_buffer_takes_no_more_than_its_bound() {
     assert!((1024..64 << 10).contains(&taken), "{taken}");
 }
 
+/// KiB of the mapping that holds `address`.
+fn resident(address: usize) -> u64 {
+    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let holds = |line: &str| {
+        let (start, end) = line.split_whitespace().next()?.split_once('-')?;
+        let edge = |text| usize::from_str_radix(text, 16).ok();
+        Some((edge(start)?..edge(end)?).contains(&address))
+    };
+    let of_it = maps.lines().skip_while(|line| holds(line) != Some(true));
+    let rss = of_it.skip(1).find_map(|line| line.strip_prefix("Rss:")).unwrap();
+    rss.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
 #[test]
-fn a_stack_that_was_given_back_can_be_used_again() {
+fn a_stack_is_given_back_and_can_be_used_again() {
     #[inline(never)]
     fn deep(level: u32) -> u64 {
         let frame = std::hint::black_box([u64::from(level); 64]);
@@ -86,9 +99,13 @@ fn a_stack_that_was_given_back_can_be_used_again() {
     let worker = std::thread::Builder::new().stack_size(256 << 10).spawn(|| {
         let mine = std::hint::black_box([7_u8; 4096]);
         let first = deep(200);
+        let touched = resident(mine.as_ptr().addr());
         give_back_stack();
-        (first, deep(200), mine.iter().all(|byte| *byte == 7))
+        let left = resident(mine.as_ptr().addr());
+        (touched.saturating_sub(left), first, deep(200), mine.iter().all(|byte| *byte == 7))
     });
-    assert_eq!(worker.unwrap().join().unwrap(), (20_100, 20_100, true));
+    let (given_back, first, second, kept) = worker.unwrap().join().unwrap();
+    assert!(given_back >= 64, "{given_back} KiB");
+    assert_eq!((first, second, kept), (20_100, 20_100, true));
     give_back_stack(); // on whatever stack the tests run
 }

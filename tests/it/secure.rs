@@ -204,6 +204,25 @@ fn a_refused_token_is_read_again_at_once_and_tried_once() {
     assert!(!error.to_string().contains("token-"), "{error}");
 }
 
+/// A header must fit into one of the client's buffers, which are small; what is accepted as a token must fit too.
+#[test]
+fn the_longest_token_that_is_accepted_can_be_sent() {
+    let setup = Setup::new("long-token");
+    setup.create_lease();
+    let length = (1..).find(|length| {
+        setup.server.write_service_account(&setup.directory, &"t".repeat(length + 1), "ns").unwrap();
+        Credentials::open(&setup.directory).is_err()
+    });
+    let length = length.unwrap();
+    assert!(length > 3000, "a service account's token has up to 1,500 bytes; {length}");
+    let shortest = setup.server.add_user("").len();
+    let token = setup.server.add_user(&"t".repeat(length - shortest));
+    assert_eq!(token.len(), length);
+    setup.server.write_service_account(&setup.directory, &token, "ns").unwrap();
+    setup.credentials.refresh();
+    setup.lease();
+}
+
 #[test]
 fn a_watch_tells_of_a_change_and_can_be_stopped() {
     let setup = Setup::new("watch");
