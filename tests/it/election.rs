@@ -24,7 +24,8 @@ crate::process::behaviours! {
         a_killed_leader_is_succeeded_when_its_lease_has_run_out
         a_paused_leader_never_leads_again_on_its_old_term
         a_restarted_container_takes_its_lease_back_at_once
-        a_second_process_with_the_same_identity_waits_and_says_so;
+        a_second_process_with_the_same_identity_waits_and_says_so
+        a_log_that_nobody_reads_costs_no_term;
     holding:
         a_deleted_lease_ends_the_term
         a_lease_given_to_somebody_else_by_hand_ends_the_term
@@ -42,6 +43,14 @@ crate::process::behaviours! {
         a_command_runs_only_while_leading
         a_command_is_told_its_term_and_asked_to_stop
         a_commands_own_end_releases_the_lease_and_is_the_exit_code;
+}
+
+/// Its thread may wait there, and does; a line of the log does not, though both go to the same place.
+#[test]
+fn an_audit_log_that_nobody_reads_costs_no_term() {
+    let world = World::in_memory();
+    let program = world.candidate("pod-a", Pace::Hours).with("AUDIT_LOG", "stderr");
+    leading::leads_unheard(&world, program);
 }
 
 /// The kube-apiserver at hand may be too old to know the field.

@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 
 use serde_json::json;
 
-use crate::process::{LEASE, Lease, Pace, Process, World, eventually};
+use crate::process::{LEASE, Lease, Pace, Process, Program, World, eventually};
 
 pub(super) fn one_candidate_on_an_absent_lease_leads(world: &World) {
     let candidate = world.candidate("pod-a", Pace::Hours).start();
@@ -171,6 +171,31 @@ pub(super) fn a_second_process_with_the_same_identity_waits_and_says_so(world: &
     first.signal("TERM");
     second.wait_until_it_leads();
     assert_eq!(first.exit_code(), 0);
+}
+
+pub(super) fn a_log_that_nobody_reads_costs_no_term(world: &World) {
+    leads_unheard(world, world.candidate("pod-a", Pace::Hours));
+}
+
+pub(super) fn leads_unheard(world: &World, program: Program) {
+    let program = program.without("SERVICE_NAME");
+    let (leader, listen) = program.with("RENEW_INTERVAL", "50ms").with("TASK_INTERVAL", "50ms").start_unheard();
+    // Its first line found no room, and nor does one of the many that it would write meanwhile.
+    world.leases.wait("it leads and renews", |versions| (versions.len() > 20).then_some(()));
+    drop(listen);
+    leader.says("Performing leader tasks...");
+    leader.signal("TERM");
+    assert_eq!(leader.exit_code(), 0);
+    let history = world.lease_history();
+    let (released, term) = history.split_last().expect("a history");
+    let first = &term[0];
+    let same = |lease: &&Lease| (&lease.holder, lease.acquired) == (&first.holder, first.acquired);
+    assert_eq!((term.iter().filter(same).count(), released.holder.as_str()), (term.len(), ""), "{history:?}");
+    let lines = leader.log.to_the_end();
+    let not_ours = |line: &str| line.is_empty() || line.starts_with(['.', '{']);
+    let heard: Vec<_> = lines.iter().filter(|line| !not_ours(line)).collect();
+    assert!(heard[0].contains(" WARN  lines missing here, which standard error did not take: "), "{heard:?}");
+    assert!(!leader.said("became leader") && leader.said("stopped leader loop"), "{heard:?}");
 }
 
 /// pod-a leads, pod-b knows it.

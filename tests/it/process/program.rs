@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::fs::OpenOptions;
+use std::io::{self, BufRead, BufReader, PipeReader, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -49,6 +53,19 @@ impl Program {
 
     /// Starts it with this environment and no other.
     pub(crate) fn start(&self) -> Process {
+        self.start_with(Process::spawn)
+    }
+
+    /// Starts it with a standard error that is full already, and that is read only once the sender is dropped.
+    pub(crate) fn start_unheard(&self) -> (Process, Sender<()>) {
+        let (reader, writer) = io::pipe().expect("a pipe");
+        fill(&writer);
+        let (listen, from) = channel();
+        let log = move |_: &mut Child| Output::of(Unheard { from, reader });
+        (self.start_with(|program| Process::spawn_with(program.stderr(writer), log)), listen)
+    }
+
+    fn start_with(&self, spawn: impl FnOnce(&mut Command) -> Process) -> Process {
         let mut program = Command::new(env!("CARGO_BIN_EXE_leasehold"));
         let program = program.args(&self.args).env_clear().envs(&self.environment);
         let text = |word: Option<&OsString>| word.map(|it| it.to_string_lossy().into_owned()).unwrap_or_default();
@@ -57,7 +74,7 @@ impl Program {
         if let Some(page) = &page {
             program.env("AUDIT_LOG", &page.file);
         }
-        let mut process = Process::spawn(program);
+        let mut process = spawn(program);
         process.page = page;
         process
     }
@@ -74,10 +91,16 @@ pub(crate) struct Process {
 impl Process {
     /// Starts any program, and listens to it.
     pub(crate) fn spawn(command: &mut Command) -> Process {
-        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Process::spawn_with(command.stderr(Stdio::piped()), |child| {
+            Output::of(child.stderr.take().expect("stderr is piped"))
+        })
+    }
+
+    fn spawn_with(command: &mut Command, log: impl FnOnce(&mut Child) -> Output) -> Process {
+        let command = command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("the program starts");
         let stdout = Output::of(child.stdout.take().expect("stdout is piped"));
-        let log = Output::of(child.stderr.take().expect("stderr is piped"));
+        let log = log(&mut child);
         Process { child: Mutex::new(child), page: None, stdout, log }
     }
 
@@ -185,6 +208,30 @@ impl Drop for Process {
         if thread::panicking() {
             eprintln!("--- a process of the failing test said:\n{}", self.log.text());
         }
+    }
+}
+
+/// Writes lines of dots until a pipe takes nothing more.
+fn fill(pipe: &impl AsRawFd) {
+    // Opened anew, so that O_NONBLOCK is not for all that have the pipe.
+    let name = format!("/proc/self/fd/{}", pipe.as_raw_fd());
+    let mut writer = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(name).expect("the pipe");
+    for size in [libc::PIPE_BUF, 1] {
+        let line = ".".repeat(size - 1) + "\n";
+        while writer.write(line.as_bytes()).is_ok() {}
+    }
+}
+
+/// Nobody reads it until the other end of the channel is gone.
+struct Unheard {
+    from: Receiver<()>,
+    reader: PipeReader,
+}
+
+impl Read for Unheard {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let _ = self.from.recv();
+        self.reader.read(buffer)
     }
 }
 
