@@ -494,3 +494,50 @@ pub(crate) fn transport_failure(error: Error) -> Failure {
     };
     Failure::Transport(Transport { kind, sent, text: printable(error.to_string().as_bytes()) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kube::request::{Why, get_lease};
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::mpsc::channel;
+    use std::thread;
+
+    /// Ends a hang; decides nothing.
+    const LONG: Duration = Duration::from_secs(20);
+
+    /// Reads one request and answers it.
+    fn serve(connection: &mut BufReader<TcpStream>) {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert!(connection.read_line(&mut head).unwrap() > 0, "closed too early, after {head:?}");
+        }
+        connection.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").unwrap();
+    }
+
+    #[test]
+    fn what_is_idle_is_closed_and_the_next_call_has_a_connection_of_its_own() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = Client::new(ClientOptions::new(&format!("http://{}", listener.local_addr().unwrap()))).unwrap();
+        let (closed, sees_it_closed) = channel();
+        let server = thread::spawn(move || {
+            let accept = || BufReader::new(listener.accept().unwrap().0);
+            let mut first = accept();
+            serve(&mut first);
+            serve(&mut first);
+            let mut more = Vec::new();
+            first.read_to_end(&mut more).unwrap();
+            closed.send(more).unwrap();
+            serve(&mut accept());
+        });
+        let call = || assert_eq!(client.call(&get_lease("ns", "web", Why::Observe), LONG).unwrap().status, 200);
+        call();
+        call(); // Over the same connection: the server looks for it nowhere else.
+        client.close_idle();
+        let more = sees_it_closed.recv_timeout(LONG).expect("the server sees the end of the connection");
+        assert_eq!(more, b"", "in good order, and after nothing else");
+        call();
+        server.join().unwrap();
+    }
+}
