@@ -77,7 +77,8 @@ crate::process::behaviours! {
         events_off_writes_none
         the_same_again_is_counted_on_its_event
         a_refused_token_is_read_again
-        status_and_yield_look_and_ask_and_no_more;
+        status_and_yield_look_and_ask_and_no_more
+        a_watch_ends_in_good_order_when_its_time_is_up_and_the_next_goes_on_from_there;
 }
 
 /// Ending a watch is no reason to ask for the next one.

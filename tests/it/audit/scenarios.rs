@@ -2,11 +2,13 @@
 //! order, so that their audit logs are whole.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
+use leasehold::kube::{Watch, WatchEvent, WatchStop, Why, request};
 use serde_json::json;
 
 use super::{Entry, runs};
-use crate::process::{Pace, Process, Program, World, eventually};
+use crate::process::{LEASE, LIMIT, Lease, Pace, Process, Program, World, eventually};
 
 /// It leaves at once, whether anybody follows it or not.
 fn candidate(world: &World, pod: &str) -> Program {
@@ -52,7 +54,7 @@ pub(super) fn the_same_again_is_counted_on_its_event(world: &World) {
         let told = |event: &serde_json::Value| event["message"] == "pod-a became leader" && event["count"] == 2;
         world.events().into_iter().find(told)
     });
-    assert_eq!(told["involvedObject"]["name"], crate::process::LEASE);
+    assert_eq!(told["involvedObject"]["name"], LEASE);
     ends(&leader);
     let calls = calls(world);
     assert_eq!((count(&calls, "patch", "events"), count(&calls, "create", "events")), (1, 3), "{calls:#?}");
@@ -104,4 +106,36 @@ pub(super) fn status_and_yield_look_and_ask_and_no_more(world: &World) {
         assert_eq!(writes, usize::from(run.name.ends_with("yield")), "{}: {:#?}", run.name, run.lines);
         assert!(run.lines.iter().all(|call| ["leases", "services"].contains(&call.resource.as_str())), "{}", run.name);
     }
+}
+
+pub(super) fn a_watch_ends_in_good_order_when_its_time_is_up_and_the_next_goes_on_from_there(world: &World) {
+    const LASTING: Duration = Duration::from_secs(1);
+    world.make_lease(&json!({}));
+    let (client, audit) = world.client("pod-a");
+    let mut from = world.lease().expect("a Lease").version;
+    // What came of it but bookmarks. Only the server ends it: the client would wait for as long as for a hang.
+    let mut watch = || -> Vec<Lease> {
+        let (request, begun) =
+            (request::watch_lease(&world.namespace, LEASE, from, LASTING, Why::Observe), Instant::now());
+        let watch = Watch::open(&client, &request, LIMIT, &WatchStop::new()).expect("it is opened");
+        let mut changes = Vec::new();
+        for event in watch {
+            match event {
+                WatchEvent::Modified(object) => changes.push(Lease::of(&object)),
+                WatchEvent::Bookmark(version) => from = version,
+                other => panic!("a failure, or what did not happen: {other:?}"),
+            }
+            from = changes.last().map_or(from, |lease| from.max(lease.version));
+        }
+        assert!(begun.elapsed() >= LASTING, "it was ended before its time");
+        changes
+    };
+    assert_eq!(watch(), [], "nothing happened");
+    // While nobody watches; and the next watch may be over before the server comes to tell of it.
+    let changed = Lease::of(&world.patch_lease(&json!({ "metadata": { "annotations": { "note": "changed" } } })));
+    let told = eventually("the change is told", || Some(watch()).filter(|changes| !changes.is_empty()));
+    assert_eq!(told, [changed], "once, and nothing that was told before");
+    assert_eq!(watch(), [], "nothing more");
+    audit.flush(LIMIT);
+    assert!(calls(world).iter().all(|call| call.verb == "watch" && call.status == Some(200)));
 }

@@ -1,9 +1,11 @@
 //! An API server, in memory or real, with a namespace in which candidates may do exactly what `manifests/` grants.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use leasehold::kube::request::{RULES, Resource};
+use leasehold::kube::{self, Audit, AuditTarget, ClientOptions, Credentials};
 use leasehold_apiserver::client::{Answer, Client, JSON, MERGE_PATCH, Target};
 use leasehold_apiserver::rbac::{Attempt, Rbac};
 use leasehold_apiserver::real::Real;
@@ -151,6 +153,17 @@ impl World {
             .with("POD_NAME", pod)
             .with("PORT", "0")
             .with("DRAIN_TIMEOUT", "2m")
+    }
+
+    /// The library's own client, as a candidate in that Pod has it, and where its calls are written down.
+    pub(crate) fn client(&self, pod: &str) -> (kube::Client, Arc<Audit>) {
+        self.candidate(pod, Pace::Hours);
+        let page = self.ledger.open(pod, "client");
+        let audit = Arc::new(Audit::open(&AuditTarget::File(page.file)).expect("a page"));
+        let account = Credentials::open(self.file(&format!("account-of-{pod}"))).expect("an account");
+        let mut options = ClientOptions::new(&self.operator.url);
+        (options.credentials, options.audit) = (Some(Arc::new(account)), Some(Arc::clone(&audit)));
+        (kube::Client::new(options).expect("a client"), audit)
     }
 
     /// Writes token, ca.crt and namespace as they are mounted in a Pod; the token.
