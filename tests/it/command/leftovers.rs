@@ -158,8 +158,15 @@ fn as_pid_1_it_takes_signals_and_leaves_nothing() {
     assert_eq!(stand_in.line(), "parent 1");
     stand_in.wait_until("forty run", |stand_in| stand_in.count("descendants") >= 50);
     assert_eq!(stand_in.ask("forward SIGWINCH", "forwarded"), "true");
-    stand_in.ask(&format!("renew {HOURS} 1000"), "renewed");
+    // What its pid is out here it can't tell us.
+    let is_it = |pid: &String| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == b"sleep\x00600\x00");
+    let mut command = None;
+    wait_until("the command is found", || {
+        command = bearers_of(&stand_in).into_iter().find(is_it);
+        command.is_some()
+    });
     stand_in.order("stop");
+    stand_in.let_the_rest_be_killed(&command.unwrap());
     assert_eq!(stand_in.ended().how, "signaled 15");
     assert_eq!(stand_in.count("descendants"), 0);
     assert_eq!(bearers_of(&stand_in), Vec::<String>::new());
