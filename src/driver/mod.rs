@@ -53,6 +53,8 @@ pub(crate) enum Letter {
     Called(Box<Called>),
     /// The version to be replaced was not at hand.
     NotAtHand { call: u64 },
+    /// The call was not sent: the watch had brought a newer version than the one to be replaced.
+    Overtaken { call: u64 },
     /// From the watch.
     Watch(News),
     /// All that was started for the term has ended.
@@ -109,7 +111,27 @@ pub(crate) struct Setup {
 struct Job {
     call: u64,
     request: Request,
+    replaces: Option<Version>,
     limit: Duration,
+}
+
+/// The newest version that the watch has brought since the last call was asked for: the thread that makes the call sees
+/// by it what the election's has yet to read. A new connection takes milliseconds, in a crowd tens of them.
+#[derive(Clone, Default)]
+struct Ahead(Arc<AtomicU64>);
+
+impl Ahead {
+    fn forget(&self) {
+        self.0.store(0, Ordering::Release);
+    }
+
+    fn note(&self, version: Version) {
+        self.0.store(version, Ordering::Release);
+    }
+
+    fn is_newer_than(&self, version: Version) -> bool {
+        self.0.load(Ordering::Acquire) > version
+    }
 }
 
 /// An election being run.
@@ -120,6 +142,7 @@ pub(crate) struct Driver<A> {
     lease_name: String,
     mailbox: Mailbox<Letter>,
     jobs: SyncSender<Job>,
+    ahead: Ahead,
     watcher: Watcher,
     leadership: Option<Leadership>,
     /// The version of the Lease and the token that the audience was told last.
@@ -135,14 +158,19 @@ impl<A: Audience> Driver<A> {
     pub(crate) fn new(setup: Setup, audience: A) -> io::Result<Driver<A>> {
         let Setup { namespace, lease, identity, timing, calls, watch, mailbox, pulse } = setup;
         let (jobs, queue) = mpsc::sync_channel(1); // The election makes one call at a time, so this never blocks.
-        let answers = mailbox.clone();
+        let (answers, ahead) = (mailbox.clone(), Ahead::default());
+        let seen = ahead.clone();
         thread::Builder::new()
             .name("lease-calls".into())
             .stack_size(STACK)
-            .spawn(move || make_calls(&calls, &queue, &answers))?;
-        let news = mailbox.clone();
+            .spawn(move || make_calls(&calls, &queue, &answers, &seen))?;
+        let (news, seen) = (mailbox.clone(), ahead.clone());
         let watched = Watched::Lease { namespace: namespace.clone(), name: lease.clone(), why: Why::Observe };
-        let watcher = Watcher::new(watch, watched, timing.retry_period(), move |item| news.post(Letter::Watch(item)));
+        let watcher = Watcher::new(watch, watched, timing.retry_period(), move |item| {
+            let version = item.version();
+            news.post(Letter::Watch(item)); // First: who is told that a call was overtaken shall find what by.
+            version.inspect(|version| seen.note(*version));
+        });
         Ok(Driver {
             election: Election::new(identity, timing, sys::random_u64()),
             exchange: Exchange::new(&namespace, &lease),
@@ -150,6 +178,7 @@ impl<A: Audience> Driver<A> {
             lease_name: format!("{namespace}/{lease}"),
             mailbox,
             jobs,
+            ahead,
             watcher,
             leadership: None,
             told: None,
@@ -180,6 +209,10 @@ impl<A: Audience> Driver<A> {
             Letter::Called(called) => self.called(*called),
             Letter::NotAtHand { call } => {
                 self.input(Input::Reply { call, result: Err(election::CallFailure::Conflict) });
+            }
+            Letter::Overtaken { call } => {
+                self.call_due = None;
+                self.input(Input::Reply { call, result: Err(election::CallFailure::Overtaken) });
             }
             Letter::Watch(news) => self.watched(news),
             Letter::WorkStopped { token } => {
@@ -240,8 +273,13 @@ impl<A: Audience> Driver<A> {
         match self.exchange.request(asked, purpose) {
             Some(request) => {
                 self.call_due = Some(sys::boot_time() + limit);
+                self.ahead.forget();
+                let replaces = match asked {
+                    election::Request::Replace { version, .. } => Some(*version),
+                    election::Request::Get | election::Request::Create(_) => None,
+                };
                 // The thread at the other end lives as long as this one.
-                let _ = self.jobs.send(Job { call, request, limit });
+                let _ = self.jobs.send(Job { call, request, replaces, limit });
             }
             None => self.mailbox.post(Letter::NotAtHand { call }),
         }
@@ -284,16 +322,20 @@ impl<A: Audience> Driver<A> {
     }
 }
 
-/// Makes the Lease's calls, one at a time.
-fn make_calls(client: &Client, jobs: &Receiver<Job>, answers: &Mailbox<Letter>) {
+/// Makes the Lease's calls, one at a time. A replacement that is known to be refused is not sent (P13).
+fn make_calls(client: &Client, jobs: &Receiver<Job>, answers: &Mailbox<Letter>, seen: &Ahead) {
     loop {
         let job = jobs.recv_timeout(MAX_IDLE).or_else(|_| {
             client.close_idle();
             jobs.recv()
         });
-        let Ok(Job { call, request, limit }) = job else { return };
-        let result = client.call(&request, limit);
-        answers.post(Letter::Called(Box::new(Called { call, request, result })));
+        let Ok(Job { call, request, replaces, limit }) = job else { return };
+        let seen = seen.clone();
+        let wanted = move || !replaces.is_some_and(|version| seen.is_newer_than(version));
+        answers.post(match client.call_while(&request, limit, wanted) {
+            Some(result) => Letter::Called(Box::new(Called { call, request, result })),
+            None => Letter::Overtaken { call },
+        });
     }
 }
 

@@ -71,6 +71,16 @@ pub(crate) enum News {
     Down { run: u64, pause: Duration, how: Ended },
 }
 
+impl News {
+    /// The version that it brings.
+    pub(crate) fn version(&self) -> Option<Version> {
+        match self {
+            News::Object { version, .. } | News::Deleted { version, .. } => Some(*version),
+            News::Up { .. } | News::Down { .. } => None,
+        }
+    }
+}
+
 /// How a watch has ended.
 #[derive(Debug)]
 pub(crate) enum Ended {

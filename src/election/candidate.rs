@@ -71,7 +71,8 @@ impl Election {
             return known.since.max(self.stand_back_until);
         }
         let wait = match marks.yielded_to.as_deref() {
-            _ if record.holder.is_some() => self.stated_duration(record),
+            // Who has waited for seconds can wait for the crowd to spread some more.
+            _ if record.holder.is_some() => self.stated_duration(record) + known.spread,
             Some(name) if name == self.identity.name => return known.since, // even if it yielded a moment ago
             Some(name) if !name.is_empty() => self.timing.retry_period(),
             _ => Duration::ZERO,
@@ -111,7 +112,8 @@ impl Election {
 
     pub(super) fn attempt_failed(&mut self, now: BootTime, call: &Call, failure: CallFailure) {
         let (retry_after, applied_perhaps) = match failure {
-            CallFailure::Conflict => {
+            CallFailure::Overtaken if !self.look_first => return self.schedule_look(now),
+            CallFailure::Conflict | CallFailure::Overtaken => {
                 let pause = self.jitter.around(self.timing.retry_period());
                 self.look_at = Some(if self.look_at_once() { now } else { now + pause });
                 return self.mutant_note_conflict();

@@ -76,6 +76,8 @@ pub enum Answer {
 pub enum CallFailure {
     /// The Lease is no longer what the write supposed (409; to a replacement also 404). It says nothing about who leads.
     Conflict,
+    /// It was not sent: while its connection was made, the watch brought a newer version than the one to be replaced.
+    Overtaken,
     /// It was certainly not applied.
     Refused {
         /// The server asked to wait this long.

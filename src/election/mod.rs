@@ -429,7 +429,11 @@ impl Election {
                 self.acknowledge(call.sent);
             }
         }
-        self.look_first |= unknown || matches!(failure, CallFailure::Conflict);
+        self.look_first |= match failure {
+            CallFailure::Unknown { .. } | CallFailure::Conflict => true,
+            CallFailure::Overtaken => self.known_version() == call.known_version, // what by?
+            CallFailure::Refused { .. } => false,
+        };
         match &self.state {
             State::Candidate => self.attempt_failed(now.boot, &call, failure),
             State::Leading(_) | State::Stopping { .. } => self.renewal_failed(now.boot, &call, failure),

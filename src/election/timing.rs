@@ -9,15 +9,15 @@ use std::time::Duration;
 /// in client-go's rule that the renewal deadline exceeds 1.2 retry periods.
 const JITTER_TENTHS: u32 = 12;
 
-/// Attempts at a vacant or expired Lease are spread over this span (P13), the later the more of them: see
-/// [`Jitter::spread`].
+/// Attempts at a vacant Lease are spread over this span (P13), the later the more of them: see [`Jitter::spread`]. Those at an
+/// expired one, over twice as much.
 ///
 /// Long enough that the first of fifty candidates is seen by most of the others before their turn comes, short enough
-/// that nobody notices it. `docs/adr/0018-attempts-double-with-time.md` has the figures.
-pub const SPREAD: Duration = Duration::from_millis(21);
+/// that nobody notices it. `docs/adr/0019-an-attempt-that-is-overtaken.md` has the figures.
+pub const SPREAD: Duration = Duration::from_millis(25);
 
 /// Of a crowd of candidates, twice as many have tried with each such step.
-const DOUBLING: Duration = Duration::from_micros(3500);
+const DOUBLING: Duration = Duration::from_millis(5);
 
 /// The durations of an election, checked.
 ///

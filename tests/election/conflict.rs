@@ -124,3 +124,55 @@ fn a_replacement_that_was_answered_as_a_creation_is_no_acquisition() {
     scenario.input(Input::Timer);
     assert!(!scenario.leads());
 }
+
+#[test]
+fn an_attempt_that_was_not_sent_because_a_winner_was_seen_needs_no_look() {
+    let mut scenario = Scenario::acquiring();
+    scenario.held_by(RIVAL);
+    scenario.see();
+    scenario.fail(CallFailure::Overtaken);
+    scenario.run(secs(14), Network::Hangs);
+    assert!(scenario.pending.is_none(), "the watch has told all there is to know: {:?}", scenario.pending);
+}
+
+#[test]
+fn an_attempt_that_was_not_sent_because_a_label_was_changed_is_made_on_the_new_version() {
+    let mut scenario = Scenario::acquiring();
+    scenario.edit(|_| {});
+    scenario.see();
+    scenario.fail(CallFailure::Overtaken);
+    let Request::Replace { version, .. } = scenario.expect(Purpose::Acquire).request else { panic!("a replacement") };
+    assert_eq!(version, scenario.version());
+}
+
+#[test]
+fn a_renewal_that_was_not_sent_is_made_on_the_new_version() {
+    let mut scenario = Scenario::renewing();
+    scenario.edit(|_| {});
+    scenario.see();
+    scenario.fail(CallFailure::Overtaken);
+    let Request::Replace { version, .. } = scenario.expect(Purpose::Renew).request else { panic!("a replacement") };
+    assert_eq!((version, scenario.leads()), (scenario.version(), true));
+}
+
+#[test]
+fn what_overtook_a_call_is_looked_for_if_it_has_not_come() {
+    for mut scenario in [Scenario::acquiring(), Scenario::renewing(), Scenario::releasing()] {
+        scenario.fail(CallFailure::Overtaken);
+        scenario.expect(Purpose::Observe);
+    }
+}
+
+#[test]
+fn calls_that_are_overtaken_again_and_again_do_not_make_a_candidate_spin() {
+    let mut scenario = Scenario::acquiring();
+    let calls_before = scenario.calls.len();
+    for _ in 0..100 {
+        match scenario.pending.clone().map(|call| call.purpose) {
+            Some(Purpose::Observe) => scenario.serve(),
+            Some(_) => scenario.fail(CallFailure::Overtaken),
+            None => scenario.run(millis(100), Network::Hangs),
+        }
+    }
+    assert!(scenario.calls.len() < calls_before + 30, "{} calls", scenario.calls.len() - calls_before);
+}

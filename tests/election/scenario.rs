@@ -19,8 +19,8 @@ pub const RIVAL: &str = "pod-b";
 pub const INCARNATION: &str = "9f1c";
 /// 2026-11-22T15:04:05Z, when every scenario begins.
 pub const EPOCH: WallTime = WallTime(1_795_359_845_000_000);
-/// More than any spread of attempts (P13).
-pub const SPREAD: Duration = leasehold::election::SPREAD;
+/// More than any spread of attempts (P13): that after an expiry.
+pub const SPREAD: Duration = leasehold::election::SPREAD.saturating_mul(2);
 
 pub fn secs(n: u64) -> Duration {
     Duration::from_secs(n)

@@ -47,6 +47,8 @@ pub struct Process<A: Api> {
     backlog: VecDeque<Todo>,
     /// The call under way.
     pub awaits: Option<u64>,
+    /// The version that the watch has brought since it was asked for.
+    pub ahead: Option<u64>,
     /// The watch as the API server's end knows it.
     pub stream: Option<Stream<A>>,
     /// The watch as this end knows it.
@@ -71,7 +73,7 @@ pub struct Work {
 #[derive(Clone, Copy)]
 pub struct Nap {
     number: u64,
-    until: Real,
+    pub until: Real,
     /// The whole machine sleeps: the work too, and the kernel's timers.
     machine: bool,
 }
@@ -141,6 +143,7 @@ impl<A: Api> World<A> {
             inbox: VecDeque::new(),
             backlog: VecDeque::new(),
             awaits: None,
+            ahead: None,
             stream: None,
             watching: None,
             streams: 0,

@@ -79,11 +79,11 @@ impl Limits {
         let deadline = parameters.longest(Timing::renewal_deadline);
         let poll = parameters.longest(Timing::retry_period) * 12 / 10;
         let spread = u64::try_from(SPREAD.as_nanos()).expect("a short span");
-        let trips = 30 * MILLI;
+        let trips = 30 * MILLI + 2 * parameters.latency.connect.end();
         Limits {
             longest_lease,
             convergence: 2 * SECOND + 2 * deadline + longest_lease + stated + longest_lease + 3 * poll + SECOND,
-            crash: poll + longest_lease + spread + trips,
+            crash: poll + longest_lease + 2 * spread + trips,
             handover_watched: 100 * MILLI + spread + trips,
             handover_polled: 100 * MILLI + poll + spread + trips,
         }

@@ -44,18 +44,55 @@ pub struct Flight<A: Api> {
 
 /// What happens at an instant.
 pub enum Event<A: Api> {
-    Wake { node: usize, generation: u64 },
+    Wake {
+        node: usize,
+        generation: u64,
+    },
+    /// A connection stands, for a replacement of the version `replaces`, which then takes `out` to arrive.
+    Connected {
+        flight: Flight<A>,
+        replaces: u64,
+        out: Real,
+    },
     Arrive(Flight<A>),
-    Deliver { node: usize, life: usize, stimulus: Stimulus<A> },
-    ConnectWatch { node: usize, life: usize },
-    Resume { node: usize, nap: u64 },
-    WorkEnds { node: usize, work: u64 },
-    KillDue { node: usize, work: u64 },
-    WorkDies { node: usize, work: u64 },
-    Start { node: usize, life: usize },
-    EndPartition { node: usize, number: u64 },
+    Deliver {
+        node: usize,
+        life: usize,
+        stimulus: Stimulus<A>,
+    },
+    ConnectWatch {
+        node: usize,
+        life: usize,
+    },
+    Resume {
+        node: usize,
+        nap: u64,
+    },
+    WorkEnds {
+        node: usize,
+        work: u64,
+    },
+    KillDue {
+        node: usize,
+        work: u64,
+    },
+    WorkDies {
+        node: usize,
+        work: u64,
+    },
+    Start {
+        node: usize,
+        life: usize,
+    },
+    EndPartition {
+        node: usize,
+        number: u64,
+    },
     EndOutage,
-    Fit { node: usize, life: usize },
+    Fit {
+        node: usize,
+        life: usize,
+    },
     Uncoordinate,
     NextFault,
     Foreign(crate::foreign::Step),
@@ -93,6 +130,7 @@ pub struct World<A: Api> {
     pub mutant: Option<Mutant>,
     pub random: Random,
     pub routes_random: Random,
+    pub connects_random: Random,
     pub now: Real,
     queue: BinaryHeap<Reverse<Entry<A>>>,
     sequence: u64,
@@ -125,6 +163,7 @@ impl<A: Api> World<A> {
         }
         let random = Random::new(parameters.seed ^ 0xd1ce);
         let routes_random = Random::new(parameters.seed ^ 0x5e1ec7);
+        let connects_random = Random::new(parameters.seed ^ 0xc0_77ec);
         let mut world = World {
             foreign: parameters.foreign.map(|(timing, rate)| Foreign::new(timing, rate)),
             api: A::new(parameters.seed),
@@ -132,6 +171,7 @@ impl<A: Api> World<A> {
             mutant,
             random,
             routes_random,
+            connects_random,
             now: 0,
             queue: BinaryHeap::new(),
             sequence: 0,
@@ -227,6 +267,7 @@ impl<A: Api> World<A> {
     fn step(&mut self, event: Event<A>) {
         match event {
             Event::Wake { node, generation } => self.wake(node, generation),
+            Event::Connected { flight, replaces, out } => self.connected(flight, replaces, out),
             Event::Arrive(flight) => self.arrive(flight),
             Event::Deliver { node, life, stimulus } if self.nodes[node].life == life => self.deliver(node, stimulus),
             Event::Deliver { .. } => {}

@@ -86,6 +86,8 @@ pub struct View<'a> {
     pub watches: usize,
     /// How many connections are open.
     pub connections: usize,
+    /// How many of them nothing is answered on, TLS included.
+    pub held: usize,
     /// How many TLS handshakes have failed.
     pub failed_handshakes: u64,
 }
@@ -110,6 +112,8 @@ impl Server {
             split: None,
             connections: BTreeMap::new(),
             connections_made: 0,
+            holding: false,
+            held: 0,
             failed_handshakes: 0,
             threads: Vec::new(),
             authority,
@@ -271,6 +275,7 @@ impl Server {
                 requests: &state.requests,
                 watches: state.watches.len(),
                 connections: state.connections.len(),
+                held: state.held,
                 failed_handshakes: state.failed_handshakes,
             })
         })
@@ -302,6 +307,11 @@ impl Server {
         let closed = self.shared.wait_for(HOUSEKEEPING_LIMIT, |s| (s.listening == Listening::No).then_some(()));
         self.close_connections();
         closed.ok_or_else(|| io::Error::new(io::ErrorKind::TimedOut, "the listening socket does not close"))
+    }
+
+    /// Connections to come are accepted, and nothing is answered on them, TLS included, until it is called with `false`.
+    pub fn hold_connections(&self, hold: bool) {
+        self.shared.change(|state| state.holding = hold);
     }
 
     /// Opens the same port again.

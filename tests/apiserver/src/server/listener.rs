@@ -13,6 +13,9 @@ use super::state::{Listening, Shared};
 /// How long to wait before a failed accept or bind is tried again.
 const RETRY: Duration = Duration::from_millis(20);
 
+/// A held connection looks again this often whether it still is; what ends it is announced.
+const HELD_AT_MOST: Duration = Duration::from_secs(60);
+
 /// Accepts connections until the server stops; in between, closes the socket while it is not wanted.
 pub(super) fn run(shared: &Arc<Shared>, mut listener: TcpListener, address: SocketAddr) {
     loop {
@@ -73,11 +76,20 @@ fn begin(shared: &Arc<Shared>, socket: TcpStream) {
         (state.connections_made, state.tls.clone())
     });
     let theirs = Arc::clone(shared);
-    let thread = thread::Builder::new()
-        .name(format!("apiserver-conn-{number}"))
-        .spawn(move || connection::serve(&theirs, socket, number, tls));
+    let thread = thread::Builder::new().name(format!("apiserver-conn-{number}")).spawn(move || {
+        wait_while_held(&theirs);
+        connection::serve(&theirs, socket, number, tls);
+    });
     shared.change(|state| match thread {
         Ok(thread) => state.threads.push(thread),
         Err(_) => drop(state.connections.remove(&number)),
     });
+}
+
+fn wait_while_held(shared: &Shared) {
+    if shared.lock().holding {
+        shared.change(|state| state.held += 1);
+        while shared.wait_for(HELD_AT_MOST, |state| (!state.holding || state.stopping).then_some(())).is_none() {}
+        shared.change(|state| state.held -= 1);
+    }
 }

@@ -67,6 +67,10 @@ pub(super) struct State {
     /// A handle on each connection, to cut it from outside.
     pub connections: BTreeMap<u64, TcpStream>,
     pub connections_made: u64,
+    /// Whether nothing is answered on new connections.
+    pub holding: bool,
+    /// How many connections wait for that to end.
+    pub held: usize,
     pub failed_handshakes: u64,
     pub threads: Vec<JoinHandle<()>>,
     pub authority: Option<Authority>,
