@@ -23,8 +23,4 @@ fn main() {
     option("--no-eh-frame-hdr".to_owned());
     // 10 KB: functions that came out the same are one. (Nothing compares the addresses of functions.)
     option("--icf=all".to_owned());
-    // 91 KB: glibc finds the main thread's stack with sscanf, and with that comes all of scanf and strtod. Nothing else
-    // here calls it. Answered "nothing matched" instead (what it is bound to returns -1, whatever it is given), the
-    // stack counts as unknown: Rust then says "segmentation fault" instead of "stack overflow" for that one thread.
-    option("--defsym=__isoc99_sscanf=_IO_default_showmanyc".to_owned());
 }

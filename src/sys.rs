@@ -102,6 +102,24 @@ extern "C" fn __dcgettext(_: *const libc::c_char, message: *const libc::c_char, 
     message
 }
 
+// What glibc would print and scan by itself, it does as where memory is short: these return -1, "failed". That is the text of an
+// error number that it does not know, and of its own failed assertions; and the main thread's stack, which it looks up in
+// /proc/self/maps: Rust then says "segmentation fault" where it would say "stack overflow". Linked, all of printf, scanf and what
+// they need of floating point would be 200 KB. Weak: where a glibc brings its own all the same, that is taken.
+// SAFETY: a caller of a C function leaves nothing on the stack for it to clear, whatever it passes; no argument is read.
+#[cfg(all(feature = "program", target_env = "gnu", target_feature = "crt-static", target_arch = "x86_64"))]
+std::arch::global_asm!(
+    ".text",
+    ".weak __vfprintf_internal",
+    ".weak __vfwprintf_internal",
+    ".weak __isoc99_sscanf",
+    "__vfprintf_internal:",
+    "__vfwprintf_internal:",
+    "__isoc99_sscanf:",
+    "mov eax, -1",
+    "ret",
+);
+
 // ------------------------------------------------------------------------------------------------ randomness
 
 /// Fills `bytes` from the kernel's generator. For jitter and names, not for keys: where `getrandom` is refused
