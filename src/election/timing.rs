@@ -14,10 +14,10 @@ const JITTER_TENTHS: u32 = 12;
 ///
 /// Long enough that the first of fifty candidates is seen by most of the others before their turn comes, short enough
 /// that nobody notices it. `docs/adr/0019-an-attempt-that-is-overtaken.md` has the figures.
-pub const SPREAD: Duration = Duration::from_millis(25);
+pub const SPREAD: Duration = Duration::from_micros(22_500);
 
 /// Of a crowd of candidates, twice as many have tried with each such step.
-const DOUBLING: Duration = Duration::from_millis(5);
+const DOUBLING: Duration = Duration::from_micros(4_500);
 
 /// The durations of an election, checked.
 ///
