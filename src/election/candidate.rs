@@ -103,11 +103,11 @@ impl Election {
         }
     }
 
-    /// Later than what the record states, and than a write in doubt: no two writes of one process are alike, so the
-    /// Lease tells which of them was applied.
+    /// Later than what the record states, and than a write in doubt or refused: no two writes of one process are alike, so
+    /// the Lease tells which of them was applied.
     pub(super) fn time_to_write(&self, wall: WallTime, stated: Option<WallTime>) -> WallTime {
         let in_doubt = self.doubt.as_ref().and_then(|doubt| doubt.content.record.renew_time);
-        later_than(wall, stated.max(in_doubt))
+        later_than(wall, stated.max(in_doubt).max(self.refused))
     }
 
     pub(super) fn attempt_failed(&mut self, now: BootTime, call: &Call, failure: CallFailure) {

@@ -57,7 +57,7 @@ mod timing;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::time::{BootTime, Now};
+use crate::time::{BootTime, Now, WallTime};
 pub use exchanged::{Answer, CallFailure, Content, Ending, Event, Identity, Input, Output, Purpose, Request};
 #[cfg(feature = "mutants")]
 pub use mistakes::Mistake;
@@ -80,6 +80,8 @@ pub struct Election {
     call: Option<Call>,
     calls: u64,
     doubt: Option<Doubt>,
+    /// The latest time in a write that was refused: a front that answers so may have tried twice, and the other try be applied yet.
+    refused: Option<WallTime>,
     /// The next call must be a look: what is known may no longer be so.
     look_first: bool,
     /// Candidate: when to look at the Lease next; `None` while the watch does it.
@@ -183,6 +185,7 @@ impl Election {
             call: None,
             calls: 0,
             doubt: None,
+            refused: None,
             look_first: true,
             look_at: Some(BootTime(0)),
             pause_until: BootTime(0),
@@ -423,6 +426,9 @@ impl Election {
 
     fn on_failure(&mut self, now: Now, call: Call, failure: CallFailure) {
         let unknown = matches!(failure, CallFailure::Unknown { .. });
+        if let (Some(content), CallFailure::Refused { .. }) = (&call.written, failure) {
+            self.refused = self.refused.max(content.record.renew_time);
+        }
         if let Some(content) = call.written.as_ref().filter(|_| unknown) {
             self.doubt = Some(Doubt { content: content.clone(), purpose: call.purpose, sent: call.sent });
             if mistake!(self, AmbiguousIsSuccess) && call.purpose == Purpose::Renew {

@@ -32,7 +32,7 @@ pub(super) fn write(text: &mut Text) {
     }
 }
 
-/// All of them are whole numbers; parsing any others would bring 20 KB into the program.
+/// All that is read here are whole numbers.
 fn whole(text: &str) -> Option<f64> {
     text.parse::<u64>().ok().map(|number| number as f64)
 }

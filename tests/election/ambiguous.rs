@@ -207,3 +207,20 @@ fn a_release_that_is_applied_late_cannot_harm_the_successor() {
     scenario.held_by(RIVAL);
     assert_eq!(scenario.apply(&late), Err(CallFailure::Conflict));
 }
+
+/// A front that tries twice may answer for one try while the other is on its way. The wall clock stands still.
+#[test]
+fn a_write_that_was_refused_and_is_applied_all_the_same_is_not_taken_for_the_next_one() {
+    let mut scenario = Scenario::acquiring();
+    let first = scenario.pending.clone().expect("an attempt").request;
+    scenario.fail(CallFailure::Refused { retry_after: None });
+    scenario.now.boot = scenario.now.boot + secs(3);
+    scenario.input(Input::Timer);
+    let sent = scenario.expect(Purpose::Acquire).sent;
+    let _ = scenario.apply(&first);
+    scenario.fail(CallFailure::Unknown { retry_after: None });
+    scenario.serve();
+    assert!(!scenario.leads(), "the Lease is our own, by a write that was sent before {sent:?}");
+    scenario.run(secs(5), Network::Serves);
+    assert!(scenario.leads(), "by a write of its own");
+}

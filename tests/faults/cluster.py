@@ -178,7 +178,33 @@ class Cluster:
 
     def up(self):
         self.start_etcd()
+        while not self.etcd_serves():
+            # Somebody has taken a port between our look and its start.
+            self.etcd_port, self.etcd_peer_port = free_port(), free_port()
+            self.start_etcd()
         self.start_apiserver()
+
+    def etcd_serves(self):
+        """False: it ended, because it could not have a port. Ends with an error if it does neither."""
+        limit = time.monotonic() + START_LIMIT
+        while time.monotonic() < limit:
+            connection = http.client.HTTPConnection("127.0.0.1", self.etcd_port, timeout=5)
+            try:
+                connection.request("GET", "/version")
+                if b"etcdserver" in connection.getresponse().read():
+                    return True
+            except (OSError, http.client.HTTPException):
+                pass
+            finally:
+                connection.close()
+            if self.processes["etcd"].poll() is not None:
+                with open(self.file("etcd.log"), encoding="utf-8", errors="replace") as log:
+                    last = log.read().splitlines()[-1:]
+                if not any("address already in use" in line for line in last):
+                    raise RuntimeError(f"etcd has ended: {last}")
+                return False
+            time.sleep(0.05)
+        raise RuntimeError(f"etcd does not serve: {self.file('etcd.log')}")
 
     def down(self):
         for name in ("kube-apiserver", "etcd"):
