@@ -78,7 +78,7 @@ pub enum CallFailure {
     Conflict,
     /// It was not sent: while its connection was made, the watch brought a newer version than the one to be replaced.
     Overtaken,
-    /// It was certainly not applied.
+    /// It was not applied, by what was answered. Should it be all the same, it is found as any other record is.
     Refused {
         /// The server asked to wait this long.
         retry_after: Option<Duration>,

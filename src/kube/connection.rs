@@ -7,7 +7,6 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,7 +107,7 @@ pub(crate) struct Tally {
 }
 
 /// Whether a call is wanted still.
-type Wanted = Rc<dyn Fn() -> bool>;
+type Wanted = Box<dyn Fn() -> bool>;
 
 thread_local! {
     /// ureq does all of a call's work on the thread that makes the call.
@@ -137,7 +136,7 @@ impl Tally {
 /// Makes a call on this thread. Once its connection stands, and before anything of it is sent, it is withdrawn if it is not
 /// `wanted` any more.
 pub(crate) fn while_wanted<T>(wanted: impl Fn() -> bool + 'static, call: impl FnOnce() -> T) -> T {
-    WANTED.set(Some(Rc::new(wanted)));
+    WANTED.set(Some(Box::new(wanted)));
     let result = call();
     WANTED.set(None);
     result

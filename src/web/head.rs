@@ -193,18 +193,11 @@ fn quality(parameters: &str) -> u16 {
         let (name, value) = parameter.split_once('=')?;
         name.trim().eq_ignore_ascii_case("q").then(|| value.trim())
     });
-    given.map_or(1000, |value| thousandths(value).unwrap_or(0))
-}
-
-/// 0 to 1, with decimals of which three count (RFC 9110, 12.4.2).
-fn thousandths(value: &str) -> Option<u16> {
-    let (whole, decimals) = value.split_once('.').unwrap_or((value, ""));
-    if !decimals.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
+    let Some(value) = given else { return 1000 };
+    match value.parse::<f32>() {
+        Ok(q) if (0.0..=1.0).contains(&q) => (q * 1000.0) as u16,
+        _ => 0,
     }
-    let value = whole.parse::<u8>().ok().filter(|whole| *whole <= 1)?;
-    let value = u16::from(value) * 1000 + format!("{decimals:0<3.3}").parse::<u16>().ok()?;
-    Some(value).filter(|value| *value <= 1000)
 }
 
 #[cfg(test)]

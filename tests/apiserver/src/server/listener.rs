@@ -14,7 +14,7 @@ use super::state::{Listening, Shared};
 const RETRY: Duration = Duration::from_millis(20);
 
 /// A held connection looks again this often whether it still is; what ends it is announced.
-const HELD_AT_MOST: Duration = Duration::from_secs(60);
+const STILL_HELD: Duration = Duration::from_secs(60);
 
 /// Accepts connections until the server stops; in between, closes the socket while it is not wanted.
 pub(super) fn run(shared: &Arc<Shared>, mut listener: TcpListener, address: SocketAddr) {
@@ -89,7 +89,7 @@ fn begin(shared: &Arc<Shared>, socket: TcpStream) {
 fn wait_while_held(shared: &Shared) {
     if shared.lock().holding {
         shared.change(|state| state.held += 1);
-        while shared.wait_for(HELD_AT_MOST, |state| (!state.holding || state.stopping).then_some(())).is_none() {}
+        while shared.wait_for(STILL_HELD, |state| (!state.holding || state.stopping).then_some(())).is_none() {}
         shared.change(|state| state.held -= 1);
     }
 }
