@@ -8,10 +8,10 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use leasehold::election::{
-    Answer, Content, Election, Identity, Input, Marks, Output, Record, Request, Snapshot, Timing, Version,
+    Annotations, Answer, Content, Election, Identity, Input, Output, Record, Request, Snapshot, Timing, Version,
 };
 use leasehold::kube::watch_line::Lines;
-use leasehold::kube::{Lease, WatchEvent, Why, request};
+use leasehold::kube::{Lease, Purpose, WatchEvent, request};
 use leasehold::time::{BootTime, Now, WallTime};
 use serde_json::{Value, json};
 
@@ -115,13 +115,13 @@ fn outputs(election: &mut Election) -> Option<(u64, Request)> {
 }
 
 fn snapshot(version: Version, content: Content) -> Snapshot {
-    let Content { record, marks } = content;
+    let Content { record, annotations } = content;
     Snapshot {
         uid: "7f0c0b0e".to_owned(),
         version,
         created: at(Duration::ZERO).wall,
         record,
-        marks,
+        annotations,
         coordinated: false,
     }
 }
@@ -165,7 +165,8 @@ fn election(table: &Table) {
             renew_time: Some(at(now).wall),
             transitions: 1,
         };
-        candidate.handle(at(now), Input::Seen(snapshot(version, Content { record, marks: Marks::default() })));
+        candidate
+            .handle(at(now), Input::Seen(snapshot(version, Content { record, annotations: Annotations::default() })));
         black_box(outputs(&mut candidate));
     });
 }
@@ -177,16 +178,16 @@ fn kube(table: &Table, text: &str) {
 
     let lease = Lease::parse(bytes).expect("it is a Lease");
     let snapshot = lease.snapshot();
-    let mut renewed = Content { record: snapshot.record, marks: snapshot.marks };
+    let mut renewed = Content { record: snapshot.record, annotations: snapshot.annotations };
     renewed.record.renew_time = Some(WallTime(1_795_359_850_000_000));
     table.row("renewal: the request to be sent", || {
         let object = lease.with(black_box(&renewed));
-        drop(black_box(request::replace_lease("default", "web", &object, Why::Renew)));
+        drop(black_box(request::replace_lease("default", "web", &object, Purpose::Renew)));
     });
     table.row("renewal: the answer read, the next one built", || {
         let lease = Lease::parse(black_box(bytes)).expect("it is a Lease");
         let object = lease.with(&renewed);
-        drop(black_box(request::replace_lease("default", "web", &object, Why::Renew)));
+        drop(black_box(request::replace_lease("default", "web", &object, Purpose::Renew)));
     });
 
     let event = format!("{{\"type\":\"MODIFIED\",\"object\":{text}}}\n");
@@ -202,7 +203,7 @@ fn kube(table: &Table, text: &str) {
         }
     });
     table.row("a request without a body", || {
-        drop(black_box(request::get_lease(black_box("default"), "web", Why::Observe)));
+        drop(black_box(request::get_lease(black_box("default"), "web", Purpose::Observe)));
     });
     table.row("MicroTime: read and written", || {
         let time = WallTime::parse(black_box("2026-11-22T15:04:05.123456Z")).expect("it is a time");

@@ -11,7 +11,7 @@ use leasehold::kube::pod::label_value;
 use leasehold::kube::request::{self, Verb};
 use leasehold::kube::service::selector_patch;
 use leasehold::kube::watch_line::Lines;
-use leasehold::kube::{CallError, Failure, Fence, Lease, Pod, Service, WatchEvent, Why};
+use leasehold::kube::{CallError, Failure, Fence, Lease, Pod, Purpose, Service, WatchEvent};
 use leasehold::time::WallTime;
 use serde_json::Value;
 
@@ -108,10 +108,10 @@ pub fn lease(bytes: &[u8]) {
     assert!(before.version > 0 && !before.uid.is_empty());
     assert_ne!(before.record.holder.as_deref(), Some(""), "an empty holder is none");
     assert_ne!(before.record.lease_duration_seconds, Some(0), "a duration of zero is none");
-    let content = Content { record: before.record.clone(), marks: before.marks.clone() };
+    let content = Content { record: before.record.clone(), annotations: before.annotations.clone() };
     let written = lease.with(&content);
     let after = Lease::from_object(written.clone()).expect("what was read can be read again").snapshot();
-    assert_eq!((&after.uid, after.version, &after.marks), (&before.uid, before.version, &before.marks));
+    assert_eq!((&after.uid, after.version, &after.annotations), (&before.uid, before.version, &before.annotations));
     if [before.record.acquire_time, before.record.renew_time].into_iter().flatten().all(has_four_digit_year) {
         assert_eq!(after.record, before.record);
     }
@@ -173,7 +173,7 @@ pub fn status(bytes: &[u8]) {
     let (status, body) = bytes.split_at_checked(3).unwrap_or((b"500", bytes));
     let status = std::str::from_utf8(status).ok().and_then(|status| status.parse().ok()).unwrap_or(500);
     let header = std::str::from_utf8(body).ok();
-    for request in [request::get_lease("ns", "web", Why::Observe), request::label_pod("ns", "web-0", "a", "b")] {
+    for request in [request::get_lease("ns", "web", Purpose::Observe), request::label_pod("ns", "web-0", "a", "b")] {
         let error = CallError::from_answer(&request, status, header, body);
         let text = error.to_string();
         assert!(!text.chars().any(char::is_control), "{text:?}");
@@ -262,7 +262,7 @@ pub fn config(bytes: &[u8]) {
 /// door is one head of three lines, whatever came.
 #[cfg(feature = "program")]
 pub fn http_head(bytes: &[u8]) {
-    use leasehold::web::read_head;
+    use leasehold::program::http::read_head;
     let Some(Ok((length, passed_on))) = read_head(bytes) else { return };
     assert_eq!(read_head(&bytes[..length]), Some(Ok((length, passed_on.clone()))));
     for cut in 0..length {

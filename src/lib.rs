@@ -84,55 +84,23 @@
 #![deny(unsafe_code)]
 #![cfg_attr(not(feature = "program"), allow(dead_code, reason = "the driver also serves what only the program needs"))]
 
-#[cfg(feature = "program")]
-mod board;
-#[cfg(feature = "program")]
-#[doc(hidden)]
-pub mod command;
 #[doc(hidden)]
 pub mod config;
-#[doc(hidden)]
-pub mod driver;
 pub mod election;
 mod elector;
-#[cfg(feature = "program")]
-mod errands;
-mod hash;
-#[cfg(feature = "program")]
-mod health;
-mod incarnation;
-#[cfg(feature = "program")]
-#[doc(hidden)]
-pub mod inspect;
-#[cfg(feature = "program")]
-#[doc(hidden)]
-pub mod install;
 pub mod kube;
-mod leadership;
-#[cfg(feature = "program")]
-#[doc(hidden)]
-pub mod logger;
-mod mailbox;
-#[cfg(feature = "program")]
-#[doc(hidden)]
-pub mod metrics;
 #[cfg(feature = "program")]
 #[doc(hidden)]
 pub mod program;
 #[doc(hidden)]
-pub mod routing;
+pub mod runtime;
 #[doc(hidden)]
 pub mod sys;
 pub mod time;
-#[cfg(feature = "program")]
-#[doc(hidden)]
-pub mod web;
-#[cfg(feature = "program")]
-mod work;
 
 pub use config::{Mistake, Mistakes};
 pub use elector::{Control, Elector, ElectorBuilder, ElectorError, Stopped};
-pub use leadership::Leadership;
+pub use runtime::Leadership;
 
 /// The snippets of the documents for people compile, too.
 #[cfg(doctest)]

@@ -8,8 +8,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use leasehold::config::{self, Config, Invocation};
+use leasehold::program::{self, cli, install, log};
 use leasehold::sys::{self, Signals};
-use leasehold::{inspect, install, logger, program};
 
 /// glibc's own keeps what was freed in a cache for each of a dozen threads: some 100 KB that this one does without.
 #[global_allocator]
@@ -24,12 +24,12 @@ fn main() -> ExitCode {
     match config::parse(&arguments, &|name| env::var_os(name), &namespace_file) {
         Ok(Invocation::Run(config)) => take_part(&config),
         Ok(Invocation::Status(config)) => {
-            logger::start(&config.access.log_filter, config.access.log_format);
-            finish(inspect::status(&config))
+            log::start(&config.access.log_filter, config.access.log_format);
+            finish(cli::status(&config))
         }
         Ok(Invocation::Yield(config)) => {
-            logger::start(&config.access.log_filter, config.access.log_format);
-            finish(inspect::hand_over(&config))
+            log::start(&config.access.log_filter, config.access.log_format);
+            finish(cli::hand_over(&config))
         }
         Ok(Invocation::Install(folder)) => finish(install::install(&folder)),
         Ok(Invocation::Help) => {
@@ -56,7 +56,7 @@ fn take_part(config: &Config) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    logger::start(&config.access.log_filter, config.access.log_format);
+    log::start(&config.access.log_filter, config.access.log_format);
     warn_of_misspelt_variables();
     program::run(config, signals)
 }
@@ -78,6 +78,6 @@ fn namespace_file(path: &Path) -> Result<String, String> {
 fn warn_of_misspelt_variables() {
     let names: Vec<_> = env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
     for (found, meant) in config::misspelt(names.iter().map(String::as_str)) {
-        log::warn!("the variable {found} is not known; is {meant} meant?");
+        ::log::warn!("the variable {found} is not known; is {meant} meant?");
     }
 }

@@ -17,7 +17,7 @@ mod exhaustive {
 }
 
 use exhaustive::search::{Outcome, Scope, search};
-use leasehold::election::Mistake;
+use leasehold::election::Mutant;
 
 /// As asked for by the environment: so many more faults than by default.
 fn more() -> u8 {
@@ -71,16 +71,16 @@ fn two_candidates_with_different_durations() {
 #[test]
 fn known_mistakes_are_found() {
     let mistakes = [
-        (Mistake::DeadlineFromReply, Scope::slow_network(), 2),
-        (Mistake::LateAcquisitionLeads, Scope::slow_network(), 3),
-        (Mistake::ExpiryByWallClock, Scope::slow_network(), 1),
-        (Mistake::RetryAfterConflict, Scope::slow_network(), 1),
-        (Mistake::ResumeTerm, Scope::slow_network(), 2),
-        (Mistake::AmbiguousIsSuccess, Scope::network(), 2),
-        (Mistake::ReleaseBeforeWorkStopped, Scope::operator(), 1),
-        (Mistake::DeletionIsRelease, Scope::operator(), 1),
-        (Mistake::IdentityWithoutIncarnation, Scope::one_name(), 1),
-        (Mistake::ExpiryByOwnDuration, Scope::mixed(), 1),
+        (Mutant::DeadlineFromReply, Scope::slow_network(), 2),
+        (Mutant::LateAcquisitionLeads, Scope::slow_network(), 3),
+        (Mutant::ExpiryByWallClock, Scope::slow_network(), 1),
+        (Mutant::RetryAfterConflict, Scope::slow_network(), 1),
+        (Mutant::ResumeTerm, Scope::slow_network(), 2),
+        (Mutant::AmbiguousIsSuccess, Scope::network(), 2),
+        (Mutant::ReleaseBeforeWorkStopped, Scope::operator(), 1),
+        (Mutant::DeletionIsRelease, Scope::operator(), 1),
+        (Mutant::IdentityWithoutIncarnation, Scope::one_name(), 1),
+        (Mutant::ExpiryByOwnDuration, Scope::mixed(), 1),
     ];
     let mut missed = Vec::new();
     for (mistake, scope, faults) in mistakes {

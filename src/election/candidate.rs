@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use super::{
-    Call, CallFailure, Content, Doubt, Election, Ending, Known, Marks, Output, Purpose, Record, Request, State, mark,
-    mistake,
+    Annotations, Call, CallFailure, CallKind, Content, Election, Ending, ObservedRecord, Output, Record, Request,
+    State, UnresolvedWrite, mark, mutant,
 };
 use crate::time::{BootTime, Now, WallTime};
 
@@ -18,14 +18,14 @@ impl Election {
             self.outputs.push_back(Output::Done);
         } else if due(self.look_at) {
             self.look_at = None;
-            self.start_call(now.boot, Purpose::Observe, Request::Get);
+            self.start_call(now.boot, CallKind::Observe, Request::Get);
         } else if self.attempt_is_due(now) {
             let content = self.acquisition(now.wall);
             let request = match self.lease() {
                 None => Request::Create(content),
                 Some(lease) => Request::Replace { version: lease.version, content },
             };
-            self.start_call(now.boot, Purpose::Acquire, request);
+            self.start_call(now.boot, CallKind::Acquire, request);
         }
     }
 
@@ -39,13 +39,14 @@ impl Election {
 
     /// Shutting down with an acquisition in doubt: if it was applied it must be released, or the others wait in vain.
     fn may_have_acquired(&self, now: BootTime) -> bool {
-        let matters =
-            |doubt: &Doubt| doubt.purpose == Purpose::Acquire && now < doubt.sent + self.timing.lease_duration();
+        let matters = |doubt: &UnresolvedWrite| {
+            doubt.purpose == CallKind::Acquire && now < doubt.sent + self.timing.lease_duration()
+        };
         self.look_first && self.doubt.as_ref().is_some_and(matters)
     }
 
     fn attempt_is_due(&self, now: Now) -> bool {
-        if mistake!(self, ExpiryByWallClock) && self.mutant_expired_by_wall_clock(now.wall) {
+        if mutant!(self, ExpiryByWallClock) && self.mutant_expired_by_wall_clock(now.wall) {
             return true;
         }
         self.attempt_at().is_some_and(|at| at <= now.boot)
@@ -59,18 +60,18 @@ impl Election {
         }
         let free_at = match &known.lease {
             Some(lease) if lease.coordinated => return None,
-            Some(lease) => self.free_at(known, &lease.record, &lease.marks, self.is_mine(lease)),
+            Some(lease) => self.free_at(known, &lease.record, &lease.annotations, self.is_mine(lease)),
             None => (known.since + known.spread).max(self.stand_back_until),
         };
         Some(free_at.max(self.wait_out_until + known.spread).max(self.pause_until))
     }
 
-    fn free_at(&self, known: &Known, record: &Record, marks: &Marks, mine: bool) -> BootTime {
+    fn free_at(&self, known: &ObservedRecord, record: &Record, annotations: &Annotations, mine: bool) -> BootTime {
         if mine {
             // An earlier term of this very process, or of the container that this one replaces: its work has ended.
             return known.since.max(self.stand_back_until);
         }
-        let wait = match marks.yielded_to.as_deref() {
+        let wait = match annotations.yielded_to.as_deref() {
             // Who has waited for seconds can wait for the crowd to spread some more.
             _ if record.holder.is_some() => self.stated_duration(record) + known.spread,
             Some(name) if name == self.identity.name => return known.since, // even if it yielded a moment ago
@@ -99,7 +100,10 @@ impl Election {
                 renew_time: Some(at),
                 transitions,
             },
-            marks: Marks { incarnation: Some(mark(&self.identity.incarnation, at)), ..Marks::default() },
+            annotations: Annotations {
+                incarnation: Some(mark(&self.identity.incarnation, at)),
+                ..Annotations::default()
+            },
         }
     }
 
@@ -123,7 +127,7 @@ impl Election {
         };
         let asked = retry_after.unwrap_or_default().min(self.timing.renewal_deadline());
         let later = now + self.jitter.around(self.timing.retry_period()).max(asked);
-        if call.purpose == Purpose::Observe {
+        if call.purpose == CallKind::Observe {
             self.look_at = Some(later);
         } else {
             self.pause_until = later;

@@ -3,8 +3,8 @@
 //! PURE, as the whole election.
 
 use super::{
-    Call, CallFailure, Content, Election, Ending, Event, Held, Marks, Output, Purpose, Record, Request, Snapshot,
-    State, Term, Version, mistake,
+    Annotations, Call, CallFailure, CallKind, Content, Election, Ending, Event, Held, Output, Record, Request,
+    Snapshot, State, Term, Version, mutant,
 };
 use crate::time::{BootTime, Now, WallTime};
 
@@ -22,7 +22,7 @@ impl Election {
             return; // Won, and lost again before the news of it came.
         }
         let late = now >= sent + self.timing.renewal_deadline();
-        let acked = if late && mistake!(self, LateAcquisitionLeads) { now } else { sent };
+        let acked = if late && mutant!(self, LateAcquisitionLeads) { now } else { sent };
         let held = Held { term, acked, renew_at: acked + self.timing.renew_interval() };
         self.conflicts = 0;
         if now >= self.deadline(&held) || self.shutdown || !self.fit {
@@ -72,14 +72,14 @@ impl Election {
         };
         match &self.state {
             State::Releasing { .. } => self.release_settled(now, &loss),
-            _ if mistake!(self, LeadOnBesideRival) => {}
+            _ if mutant!(self, LeadOnBesideRival) => {}
             _ => self.lose(now, loss),
         }
     }
 
     fn hold_on(&mut self, now: BootTime) {
         let Some(lease) = self.lease() else { return };
-        let asked_to_yield = lease.marks.yield_to.clone();
+        let asked_to_yield = lease.annotations.yield_to.clone();
         let edited = lease.record.lease_duration_seconds != Some(self.timing.lease_duration_seconds());
         match asked_to_yield {
             Some(name) if name == self.identity.name => {
@@ -104,7 +104,7 @@ impl Election {
         let held = held.clone();
         let yielded_to = if let Ending::Yielded(name) = &why { Some(name.clone()) } else { None };
         self.end_term(held.term.token, why);
-        if mistake!(self, ReleaseBeforeWorkStopped) {
+        if mutant!(self, ReleaseBeforeWorkStopped) {
             return self.start_release(now, held, yielded_to);
         }
         let kill_by = now + self.timing.kill_after();
@@ -159,9 +159,9 @@ impl Election {
             Some(lease) if !self.look_first => {
                 let content = self.renewal(lease, &held.term, now.wall);
                 let request = Request::Replace { version: lease.version, content };
-                self.start_call(now.boot, Purpose::Renew, request);
+                self.start_call(now.boot, CallKind::Renew, request);
             }
-            _ => self.start_call(now.boot, Purpose::Observe, Request::Get),
+            _ => self.start_call(now.boot, CallKind::Observe, Request::Get),
         }
     }
 
@@ -171,8 +171,11 @@ impl Election {
             renew_time: Some(self.time_to_write(wall, lease.record.renew_time)),
             ..lease.record.clone()
         };
-        let yield_to = lease.marks.yield_to.clone().filter(|name| *name != self.identity.name);
-        Content { record, marks: Marks { token: Some(term.token.to_string()), yield_to, ..lease.marks.clone() } }
+        let yield_to = lease.annotations.yield_to.clone().filter(|name| *name != self.identity.name);
+        Content {
+            record,
+            annotations: Annotations { token: Some(term.token.to_string()), yield_to, ..lease.annotations.clone() },
+        }
     }
 
     pub(super) fn renewal_failed(&mut self, now: BootTime, call: &Call, failure: CallFailure) {
@@ -221,9 +224,9 @@ impl Election {
                 let at = self.time_to_write(now.wall, lease.record.renew_time);
                 let content = release(lease, yielded_to.clone(), at);
                 let request = Request::Replace { version: lease.version, content };
-                self.start_call(now.boot, Purpose::Release, request);
+                self.start_call(now.boot, CallKind::Release, request);
             }
-            _ => self.start_call(now.boot, Purpose::Observe, Request::Get),
+            _ => self.start_call(now.boot, CallKind::Observe, Request::Get),
         }
     }
 
@@ -238,7 +241,7 @@ impl Election {
     fn release_settled(&mut self, now: BootTime, how: &Ending) {
         let State::Releasing { yielded_to, .. } = &self.state else { return };
         let stand_back = yielded_to.is_some();
-        if mistake!(self, ReleaseWithoutOwnership) && matches!(how, Ending::Superseded(_)) {
+        if mutant!(self, ReleaseWithoutOwnership) && matches!(how, Ending::Superseded(_)) {
             return;
         }
         if matches!(how, Ending::Vacated) {
@@ -250,7 +253,7 @@ impl Election {
     #[cfg(feature = "mutants")]
     fn mutant_same_term(&mut self, term: Term) -> Term {
         let token = *self.tampering.first_token.get_or_insert(term.token);
-        if mistake!(self, ResumeTerm) { Term { token, ..term } } else { term }
+        if mutant!(self, ResumeTerm) { Term { token, ..term } } else { term }
     }
 
     #[cfg(not(feature = "mutants"))]
@@ -269,6 +272,6 @@ fn release(lease: &Snapshot, yielded_to: Option<String>, at: WallTime) -> Conten
             renew_time: Some(at),
             transitions: lease.record.transitions,
         },
-        marks: Marks { yielded_to, ..Marks::default() },
+        annotations: Annotations { yielded_to, ..Annotations::default() },
     }
 }

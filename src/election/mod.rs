@@ -48,9 +48,9 @@
 //! ```
 
 mod candidate;
-mod exchanged;
 mod leader;
-mod mistakes;
+mod messages;
+mod mutants;
 mod record;
 mod timing;
 
@@ -58,11 +58,11 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::time::{BootTime, Now, WallTime};
-pub use exchanged::{Answer, CallFailure, Content, Ending, Event, Identity, Input, Output, Purpose, Request};
+pub use messages::{Answer, CallFailure, CallKind, Content, Ending, Event, Identity, Input, Output, Request};
 #[cfg(feature = "mutants")]
-pub use mistakes::Mistake;
-pub(crate) use mistakes::mistake;
-pub use record::{Marks, Record, Snapshot, Term, Validity, Version};
+pub use mutants::Mutant;
+pub(crate) use mutants::mutant;
+pub use record::{Annotations, Record, Snapshot, Term, Validity, Version};
 pub use timing::{Jitter, SPREAD, Timing, TimingError};
 
 /// So many conflicts in a row are met by looking again at once; then somebody edits the Lease without end, and the
@@ -76,10 +76,10 @@ pub struct Election {
     timing: Timing,
     jitter: Jitter,
     state: State,
-    known: Option<Known>,
+    known: Option<ObservedRecord>,
     call: Option<Call>,
     calls: u64,
-    doubt: Option<Doubt>,
+    doubt: Option<UnresolvedWrite>,
     /// The latest time in a write that was refused: a front that answers so may have tried twice, and the other try be applied yet.
     refused: Option<WallTime>,
     /// The next call must be a look: what is known may no longer be so.
@@ -108,7 +108,7 @@ pub struct Election {
 #[cfg(feature = "mutants")]
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 struct Tampering {
-    mistake: Option<Mistake>,
+    mistake: Option<Mutant>,
     first_token: Option<Version>,
     conflicted: bool,
 }
@@ -133,7 +133,7 @@ struct Held {
 
 /// The newest version seen, and since when its record has stood.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct Known {
+struct ObservedRecord {
     /// `None`: there is no Lease.
     lease: Option<Snapshot>,
     /// The version of the event that deleted it: what is older than that is not the Lease any more.
@@ -146,7 +146,7 @@ struct Known {
     spread: Duration,
 }
 
-impl Known {
+impl ObservedRecord {
     fn version(&self) -> Option<Version> {
         self.lease.as_ref().map(|lease| lease.version).or(self.deleted)
     }
@@ -156,7 +156,7 @@ impl Known {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Call {
     number: u64,
-    purpose: Purpose,
+    purpose: CallKind,
     /// Read before it was sent.
     sent: BootTime,
     written: Option<Content>,
@@ -167,9 +167,9 @@ struct Call {
 
 /// A write whose outcome is unknown.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct Doubt {
+struct UnresolvedWrite {
     content: Content,
-    purpose: Purpose,
+    purpose: CallKind,
     sent: BootTime,
 }
 
@@ -205,7 +205,7 @@ impl Election {
 
     /// Builds a known mistake in. For the simulator, which must catch it.
     #[cfg(feature = "mutants")]
-    pub fn with_mistake(mut self, mistake: Option<Mistake>) -> Election {
+    pub fn with_mistake(mut self, mistake: Option<Mutant>) -> Election {
         self.tampering.mistake = mistake;
         self
     }
@@ -261,13 +261,15 @@ impl Election {
         }
         let known = self.known.as_ref()?;
         let lease = known.lease.as_ref().filter(|lease| lease.record.holder.is_some())?;
-        let marked = lease.marks.token.as_ref().filter(|_| self.mark_is_of_this_acquisition(lease));
+        let marked = lease.annotations.token.as_ref().filter(|_| self.mark_is_of_this_acquisition(lease));
         marked.map_or(known.won, |token| token.parse().ok())
     }
 
-    /// A program that does not know the marks keeps those of the term before.
+    /// A program that does not know the annotations keeps those of the term before.
     fn mark_is_of_this_acquisition(&self, lease: &Snapshot) -> bool {
-        let (Some(mark), Some(acquired)) = (&lease.marks.incarnation, lease.record.acquire_time) else { return false };
+        let (Some(mark), Some(acquired)) = (&lease.annotations.incarnation, lease.record.acquire_time) else {
+            return false;
+        };
         mark.ends_with(&acquired.to_string())
     }
 
@@ -352,7 +354,7 @@ impl Election {
         }
     }
 
-    fn start_call(&mut self, now: BootTime, purpose: Purpose, request: Request) {
+    fn start_call(&mut self, now: BootTime, purpose: CallKind, request: Request) {
         let written = match &request {
             Request::Get => None,
             Request::Create(content) | Request::Replace { content, .. } => Some(content.clone()),
@@ -367,7 +369,7 @@ impl Election {
 
     /// The newest version known, be it of the Lease or of its deletion.
     fn known_version(&self) -> Option<Version> {
-        self.known.as_ref().and_then(Known::version)
+        self.known.as_ref().and_then(ObservedRecord::version)
     }
 
     fn on_reply(&mut self, now: Now, number: u64, result: Result<Answer, CallFailure>) {
@@ -402,17 +404,17 @@ impl Election {
 
     fn on_written(&mut self, now: Now, call: &Call, lease: Snapshot, created: bool) {
         let replaced_nothing = created && call.replaces;
-        let sent = if mistake!(self, DeadlineFromReply) { now.boot } else { call.sent };
+        let sent = if mutant!(self, DeadlineFromReply) { now.boot } else { call.sent };
         match call.purpose {
-            Purpose::Acquire if !replaced_nothing => {
+            CallKind::Acquire if !replaced_nothing => {
                 self.learn_from_answer(now, call, Some(lease.clone()));
                 self.begin_term(now.boot, sent, lease);
             }
-            Purpose::Renew if !replaced_nothing => {
+            CallKind::Renew if !replaced_nothing => {
                 self.learn_from_answer(now, call, Some(lease));
                 self.acknowledge(sent);
             }
-            Purpose::Observe | Purpose::Acquire | Purpose::Renew | Purpose::Release => {
+            CallKind::Observe | CallKind::Acquire | CallKind::Renew | CallKind::Release => {
                 self.learn_from_answer(now, call, Some(lease));
             }
         }
@@ -430,8 +432,8 @@ impl Election {
             self.refused = self.refused.max(content.record.renew_time);
         }
         if let Some(content) = call.written.as_ref().filter(|_| unknown) {
-            self.doubt = Some(Doubt { content: content.clone(), purpose: call.purpose, sent: call.sent });
-            if mistake!(self, AmbiguousIsSuccess) && call.purpose == Purpose::Renew {
+            self.doubt = Some(UnresolvedWrite { content: content.clone(), purpose: call.purpose, sent: call.sent });
+            if mutant!(self, AmbiguousIsSuccess) && call.purpose == CallKind::Renew {
                 self.acknowledge(call.sent);
             }
         }
@@ -453,8 +455,8 @@ impl Election {
     fn learn(&mut self, now: Now, lease: Option<Snapshot>) {
         let before = self.known.take();
         let same_lease = match (&before, &lease) {
-            (Some(Known { lease: Some(before), .. }), Some(lease)) => before.uid == lease.uid,
-            (Some(Known { lease: None, .. }), None) => true,
+            (Some(ObservedRecord { lease: Some(before), .. }), Some(lease)) => before.uid == lease.uid,
+            (Some(ObservedRecord { lease: None, .. }), None) => true,
             _ => false,
         };
         let record = lease.as_ref().map(|lease| &lease.record);
@@ -470,12 +472,12 @@ impl Election {
         if stood.is_none() && matches!(self.state, State::Candidate) {
             self.conflicts = 0;
         }
-        let smaller = |before: &Known| lease.as_ref().map(|lease| lease.version) < before.version();
+        let smaller = |before: &ObservedRecord| lease.as_ref().map(|lease| lease.version) < before.version();
         if let Some(before) = before.filter(|before| !same_lease || smaller(before)) {
             self.wait_out(&before);
         }
         let leader = record.and_then(|record| record.holder.clone());
-        self.known = Some(Known { lease, deleted: None, since, won, spread });
+        self.known = Some(ObservedRecord { lease, deleted: None, since, won, spread });
         if leader != self.reported_leader {
             self.reported_leader.clone_from(&leader);
             self.report(Event::LeaderChanged(leader));
@@ -486,7 +488,7 @@ impl Election {
     }
 
     /// A watch delivers each version, so the first that states another acquisition is the one that won.
-    fn version_that_won(&self, before: Option<&Known>, lease: Option<&Snapshot>) -> Option<Version> {
+    fn version_that_won(&self, before: Option<&ObservedRecord>, lease: Option<&Snapshot>) -> Option<Version> {
         let (before, lease) = (before?, lease?);
         let acquisition =
             |lease: &Snapshot| (lease.uid.clone(), lease.record.holder.clone(), lease.record.acquire_time);
@@ -502,9 +504,9 @@ impl Election {
 
     /// The Lease vanished, or went back to an older version, without a release: whoever held it may lead until its
     /// record runs out (P1).
-    fn wait_out(&mut self, before: &Known) {
+    fn wait_out(&mut self, before: &ObservedRecord) {
         let rival = before.lease.as_ref().filter(|lease| lease.record.holder.is_some() && !self.is_mine(lease));
-        if let Some(lease) = rival.filter(|_| !mistake!(self, DeletionIsRelease)) {
+        if let Some(lease) = rival.filter(|_| !mutant!(self, DeletionIsRelease)) {
             self.wait_out_until = self.wait_out_until.max(before.since + self.stated_duration(&lease.record));
         }
     }
@@ -521,13 +523,13 @@ impl Election {
     }
 
     /// Whether this life of this process wrote the record. The mark names the acquisition it was made by, so that
-    /// it cannot vouch for a record that a program without marks has written since.
+    /// it cannot vouch for a record that a program without annotations has written since.
     fn is_mine(&self, lease: &Snapshot) -> bool {
         let mine = lease.record.holder.as_ref() == Some(&self.identity.name);
         let marked = lease.record.acquire_time.is_some_and(|acquired| {
-            lease.marks.incarnation.as_deref() == Some(mark(&self.identity.incarnation, acquired).as_str())
+            lease.annotations.incarnation.as_deref() == Some(mark(&self.identity.incarnation, acquired).as_str())
         });
-        mine && (marked || mistake!(self, IdentityWithoutIncarnation))
+        mine && (marked || mutant!(self, IdentityWithoutIncarnation))
     }
 
     /// Whether the record is the one that this term's own writes left there.
@@ -535,13 +537,13 @@ impl Election {
         lease.uid == term.lease_uid
             && !lease.coordinated
             && self.is_mine(lease)
-            && (lease.record.acquire_time == Some(term.acquire_time) || mistake!(self, IdentityWithoutIncarnation))
+            && (lease.record.acquire_time == Some(term.acquire_time) || mutant!(self, IdentityWithoutIncarnation))
     }
 
     /// The duration that rivals must wait: the record's own, or where it states none, theirs (P4).
     fn stated_duration(&self, record: &Record) -> Duration {
         match record.lease_duration_seconds {
-            Some(seconds) if !mistake!(self, ExpiryByOwnDuration) => Duration::from_secs(seconds.into()),
+            Some(seconds) if !mutant!(self, ExpiryByOwnDuration) => Duration::from_secs(seconds.into()),
             _ => self.timing.lease_duration(),
         }
     }
@@ -549,8 +551,9 @@ impl Election {
     /// A write in doubt counts, from its own send time, if the record is exactly the one written (P8).
     fn resolve_doubt(&mut self, now: BootTime) {
         let Some(lease) = self.lease() else { return };
-        let written = |doubt: &&Doubt| {
-            doubt.content.record == lease.record && doubt.content.marks.incarnation == lease.marks.incarnation
+        let written = |doubt: &&UnresolvedWrite| {
+            doubt.content.record == lease.record
+                && doubt.content.annotations.incarnation == lease.annotations.incarnation
         };
         if self.doubt.as_ref().filter(written).is_none() {
             return;
@@ -559,15 +562,17 @@ impl Election {
         let Some(doubt) = self.doubt.take() else { return };
         self.look_first = false;
         match (&self.state, doubt.purpose) {
-            (State::Candidate, Purpose::Acquire) => self.begin_term(now, doubt.sent, lease),
-            (State::Leading(_) | State::Stopping { forced: false, .. }, Purpose::Renew) => self.acknowledge(doubt.sent),
+            (State::Candidate, CallKind::Acquire) => self.begin_term(now, doubt.sent, lease),
+            (State::Leading(_) | State::Stopping { forced: false, .. }, CallKind::Renew) => {
+                self.acknowledge(doubt.sent)
+            }
             _ => {}
         }
     }
 
     #[cfg(feature = "mutants")]
     fn mutant_retry_after_conflict(&mut self, now: Now) {
-        if mistake!(self, RetryAfterConflict) && std::mem::take(&mut self.tampering.conflicted) {
+        if mutant!(self, RetryAfterConflict) && std::mem::take(&mut self.tampering.conflicted) {
             if let Some(known) = &mut self.known {
                 known.since = BootTime(0);
             }

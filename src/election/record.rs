@@ -28,7 +28,7 @@ pub struct Record {
 
 /// The annotations that leasehold keeps on a Lease. `None`: absent.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-pub struct Marks {
+pub struct Annotations {
     /// Which life of which process holds the Lease, and since when (P11).
     pub incarnation: Option<String>,
     /// The term's fencing token, for those who did not see it being won: the leader adds it when it first renews, as
@@ -52,7 +52,7 @@ pub struct Snapshot {
     /// The election fields.
     pub record: Record,
     /// leasehold's annotations.
-    pub marks: Marks,
+    pub annotations: Annotations,
     /// Whether `spec.strategy` is set: a controller names the holders of such a Lease (P16).
     pub coordinated: bool,
 }

@@ -10,12 +10,12 @@ use std::time::Duration;
 use super::callbacks::Callbacks;
 use super::{Elector, Stopped};
 use crate::config::{self, Mistake, Mistakes};
-use crate::driver::{Pulse, Setup};
 use crate::election::{Identity, Timing, TimingError};
-use crate::incarnation::Incarnation;
 use crate::kube::{Client, ClientOptions, CredentialsError};
-use crate::leadership::Leadership;
-use crate::mailbox::Mailbox;
+use crate::runtime::Leadership;
+use crate::runtime::inbox::Inbox;
+use crate::runtime::incarnation::Incarnation;
+use crate::runtime::{Setup, Watchdog};
 
 /// Makes an [`Elector`]; from [`Elector::in_cluster`] or [`Elector::builder`].
 pub struct ElectorBuilder {
@@ -55,7 +55,7 @@ impl Durations {
     }
 }
 
-/// Why an election cannot be begun.
+/// Purpose an election cannot be begun.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ElectorError {
@@ -232,11 +232,11 @@ impl ElectorBuilder {
         let ElectorBuilder { api, namespace, lease, identity, pod_uid, callbacks, .. } = self;
         let client = || Client::new(api.clone()).map_err(ElectorError::Api);
         let (calls, watch) = (client()?, Arc::new(client()?));
-        let mailbox = Mailbox::new().map_err(|error| ElectorError::System { what: "the election's mailbox", error })?;
+        let inbox = Inbox::new().map_err(|error| ElectorError::System { what: "the election's inbox", error })?;
         let incarnation = Incarnation::of(pod_uid.as_deref(), &format!("{namespace}/{lease}"));
         let identity = Identity { name: identity, incarnation: incarnation.name.clone() };
-        let pulse = Arc::new(Pulse::default());
-        let setup = Setup { namespace, lease, identity, timing, calls, watch, mailbox, pulse };
+        let watchdog = Arc::new(Watchdog::default());
+        let setup = Setup { namespace, lease, identity, timing, calls, watch, inbox, watchdog };
         Ok(Elector { setup, callbacks, incarnation })
     }
 

@@ -8,11 +8,11 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use super::Stopped;
-use crate::driver::{Audience, Letter};
 use crate::election::{Event, Snapshot, Version};
-use crate::kube::{CallError, Why};
-use crate::leadership::Leadership;
-use crate::mailbox::Mailbox;
+use crate::kube::{CallError, Purpose};
+use crate::runtime::Leadership;
+use crate::runtime::inbox::Inbox;
+use crate::runtime::{Message, Observer};
 
 type OnStarted = Box<dyn FnMut(&Leadership) + Send>;
 type OnStopped = Box<dyn FnMut(&Stopped) + Send>;
@@ -46,14 +46,14 @@ impl Callbacks {
         mut self,
         notices: &Receiver<Notice>,
         terms: &Sender<Leadership>,
-        mailbox: &Mailbox<Letter>,
+        inbox: &Inbox<Message>,
     ) -> Result<(), Panic> {
         let mut outcome = Ok(());
         for notice in notices {
             if outcome.is_ok() {
                 outcome = panic::catch_unwind(AssertUnwindSafe(|| self.tell(&notice)));
                 if outcome.is_err() {
-                    mailbox.post(Letter::Shutdown);
+                    inbox.post(Message::Shutdown);
                 }
             }
             match notice {
@@ -62,7 +62,7 @@ impl Callbacks {
                     let _ = terms.send(leadership);
                 }
                 Notice::Started(leadership) => {
-                    mailbox.post(Letter::WorkStopped { token: leadership.fencing_token() });
+                    inbox.post(Message::WorkStopped { token: leadership.fencing_token() });
                 }
                 Notice::Stopped(_) | Notice::NewLeader(_) => {}
             }
@@ -97,7 +97,7 @@ impl Notifier {
     }
 }
 
-impl Audience for Notifier {
+impl Observer for Notifier {
     fn start_work(&mut self, leadership: Leadership) {
         self.notify(Notice::Started(leadership));
     }
@@ -117,7 +117,7 @@ impl Audience for Notifier {
 
     fn lease(&mut self, _: Option<&Snapshot>, _: Option<Version>) {}
 
-    fn called(&mut self, _: Why, _: Option<&CallError>) {}
+    fn called(&mut self, _: Purpose, _: Option<&CallError>) {}
 
     fn watch_ended(&mut self) {}
 }

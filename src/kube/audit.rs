@@ -192,14 +192,14 @@ fn now() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kube::request::{Why, get_lease};
+    use crate::kube::request::{Purpose, get_lease};
     use std::io;
     use std::sync::mpsc::{Sender, channel};
 
     const LONG: Duration = Duration::from_secs(20);
 
     fn write(audit: &Audit) {
-        let request = get_lease("ns", "web", Why::Observe);
+        let request = get_lease("ns", "web", Purpose::Observe);
         audit.write(&Call {
             request: &request,
             attempt: 1,

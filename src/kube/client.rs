@@ -32,7 +32,7 @@ pub const ANSWER_LIMIT: usize = 1 << 20;
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Told of each call.
-pub type Observer = Arc<dyn Fn(&Call) + Send + Sync>;
+pub type CallObserver = Arc<dyn Fn(&Call) + Send + Sync>;
 
 /// What a [`Client`] is made of.
 #[derive(Clone)]
@@ -46,7 +46,7 @@ pub struct ClientOptions {
     /// Where to write a line for each call.
     pub audit: Option<Arc<Audit>>,
     /// Told of each call, for metrics.
-    pub observer: Option<Observer>,
+    pub observer: Option<CallObserver>,
 }
 
 impl ClientOptions {
@@ -100,7 +100,7 @@ impl Call<'_> {
         self.status.map_or_else(|| "<error>".to_owned(), |status| status.to_string())
     }
 
-    /// Why it failed, in a word; empty when it did not.
+    /// Purpose it failed, in a word; empty when it did not.
     pub fn reason(&self) -> &str {
         match self.error {
             None => "",
@@ -473,7 +473,7 @@ fn read_answer(request: &Request, status: u16, body: Body) -> Result<Reply, Call
     }
 }
 
-/// Why a body was not read to its end.
+/// Purpose a body was not read to its end.
 enum Unread {
     Error(std::io::Error),
     TooLong,
@@ -512,7 +512,7 @@ pub(crate) fn transport_failure(error: Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kube::request::{Why, get_lease};
+    use crate::kube::request::{Purpose, get_lease};
     use std::io::{BufRead, BufReader, Write};
     use std::net::{TcpListener, TcpStream};
     use std::sync::mpsc::channel;
@@ -545,7 +545,7 @@ mod tests {
             closed.send(more).unwrap();
             serve(&mut accept());
         });
-        let call = || assert_eq!(client.call(&get_lease("ns", "web", Why::Observe), LONG).unwrap().status, 200);
+        let call = || assert_eq!(client.call(&get_lease("ns", "web", Purpose::Observe), LONG).unwrap().status, 200);
         call();
         call(); // Over the same connection: the server looks for it nowhere else.
         client.close_idle();

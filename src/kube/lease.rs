@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::election::{Content, Marks, Record, Snapshot, Version};
+use crate::election::{Annotations, Content, Record, Snapshot, Version};
 use crate::kube::status::Malformed;
 use crate::time::WallTime;
 
@@ -50,7 +50,7 @@ impl Lease {
             // fences this one's would be the lesser.
             created: text("creationTimestamp").and_then(WallTime::parse).unwrap_or_default(),
             record: record(object.get("spec").unwrap_or(&Value::Null)),
-            marks: Marks {
+            annotations: Annotations {
                 incarnation: mark(INCARNATION),
                 token: mark(FENCING_TOKEN),
                 yield_to: mark(YIELD_TO),
@@ -121,7 +121,7 @@ fn record(spec: &Value) -> Record {
     }
 }
 
-fn put(object: &mut Value, Content { record, marks }: &Content) {
+fn put(object: &mut Value, Content { record, annotations }: &Content) {
     let Some(object) = object.as_object_mut() else { return };
     let spec = object_at(object, "spec");
     // A vacant Lease says "", as client-go writes it: other clients stumble over null.
@@ -133,10 +133,10 @@ fn put(object: &mut Value, Content { record, marks }: &Content) {
 
     let metadata = object_at(object, "metadata");
     let kept = [
-        (INCARNATION, &marks.incarnation),
-        (FENCING_TOKEN, &marks.token),
-        (YIELD_TO, &marks.yield_to),
-        (YIELDED_TO, &marks.yielded_to),
+        (INCARNATION, &annotations.incarnation),
+        (FENCING_TOKEN, &annotations.token),
+        (YIELD_TO, &annotations.yield_to),
+        (YIELDED_TO, &annotations.yielded_to),
     ];
     if kept.iter().any(|(_, mark)| mark.is_some()) || metadata.get("annotations").is_some_and(Value::is_object) {
         let annotations = object_at(metadata, "annotations");
@@ -206,10 +206,10 @@ mod tests {
                 renew_time: WallTime::parse("2026-11-22T16:00:00.5Z"),
                 transitions: 4,
             },
-            marks: Marks {
+            annotations: Annotations {
                 incarnation: Some("pod-uid-b".into()),
                 yielded_to: Some("web-1".into()),
-                ..Marks::default()
+                ..Annotations::default()
             },
         }
     }
@@ -227,7 +227,11 @@ mod tests {
                 renew_time: WallTime::parse("2026-11-22T15:04:05.12Z"),
                 transitions: 3,
             },
-            marks: Marks { incarnation: Some("pod-uid-a".into()), yield_to: Some(String::new()), ..Marks::default() },
+            annotations: Annotations {
+                incarnation: Some("pod-uid-a".into()),
+                yield_to: Some(String::new()),
+                ..Annotations::default()
+            },
             coordinated: false,
         };
         assert_eq!(lease(&held()).snapshot(), expected);
@@ -251,7 +255,7 @@ mod tests {
         }
         for annotations in [json!(null), json!([]), json!({ INCARNATION: 7 })] {
             let snapshot = lease(&changed("/metadata/annotations", annotations.clone())).snapshot();
-            assert_eq!(snapshot.marks, Marks::default(), "{annotations}");
+            assert_eq!(snapshot.annotations, Annotations::default(), "{annotations}");
         }
         let snapshot = lease(&changed("/metadata/creationTimestamp", json!(null))).snapshot();
         assert_eq!(snapshot.created, WallTime(0));
@@ -315,8 +319,8 @@ mod tests {
     #[test]
     fn what_was_read_is_written_back_as_the_same() {
         let lease = lease(&held());
-        let Snapshot { record, marks, .. } = lease.snapshot();
-        let written = Lease::from_object(lease.with(&Content { record, marks })).unwrap();
+        let Snapshot { record, annotations, .. } = lease.snapshot();
+        let written = Lease::from_object(lease.with(&Content { record, annotations })).unwrap();
         assert_eq!(written.snapshot(), lease.snapshot());
     }
 
@@ -331,10 +335,10 @@ mod tests {
     fn a_lease_without_spec_or_annotations_can_be_written() {
         for bare in [changed("/spec", json!(null)), changed("/metadata/annotations", json!(null))] {
             let written = Lease::from_object(lease(&bare).with(&content())).unwrap().snapshot();
-            assert_eq!((written.record, written.marks), (content().record, content().marks));
+            assert_eq!((written.record, written.annotations), (content().record, content().annotations));
         }
         let mut unmarked = content();
-        unmarked.marks = Marks::default();
+        unmarked.annotations = Annotations::default();
         let written = lease(&changed("/metadata/annotations", json!(null))).with(&unmarked);
         assert_eq!(written["metadata"]["annotations"], json!(null), "not made for nothing");
     }

@@ -15,7 +15,7 @@
 //! A call, from end to end:
 //!
 //! ```no_run
-//! use leasehold::kube::{Client, ClientOptions, Credentials, Lease, Why, request};
+//! use leasehold::kube::{Client, ClientOptions, Credentials, Lease, Purpose, request};
 //! use std::{sync::Arc, time::Duration};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -24,7 +24,7 @@
 //! options.credentials = Some(Arc::new(account));
 //! let client = Client::new(options)?;
 //!
-//! let request = request::get_lease("default", "web", Why::Observe);
+//! let request = request::get_lease("default", "web", Purpose::Observe);
 //! let reply = client.call(&request, Duration::from_secs(3))?;
 //! let lease = reply.parse(&request, Lease::parse)?;
 //! println!("{:?} leads", lease.snapshot().record.holder);
@@ -37,6 +37,7 @@ pub mod client;
 mod connection;
 pub mod credentials;
 pub mod event;
+pub(crate) mod hash;
 pub mod lease;
 pub mod pod;
 pub mod request;
@@ -46,11 +47,11 @@ pub mod watch;
 pub mod watch_line;
 
 pub use audit::{Audit, AuditTarget};
-pub use client::{Call, Client, ClientOptions, Observer};
+pub use client::{Call, CallObserver, Client, ClientOptions};
 pub use credentials::{Credentials, CredentialsError};
 pub use lease::Lease;
 pub use pod::Pod;
-pub use request::{Request, Resource, Verb, Why};
+pub use request::{Purpose, Request, Resource, Verb};
 pub use service::{Fence, Service};
 pub use status::{CallError, Failure, Malformed, Reply, Transport, TransportKind};
 pub use watch::{Watch, WatchStop};

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::hash::fnv_1a;
+use crate::kube::hash::fnv_1a;
 use crate::kube::status::Malformed;
 
 /// What a label value may hold at most.

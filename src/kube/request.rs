@@ -43,7 +43,7 @@ pub const RULES: &[Rule] = &[
 /// ```
 ///
 /// RBAC: `get` on `leases`, by name. Without it: no election at all.
-pub fn get_lease(namespace: &str, name: &str, why: Why) -> Request {
+pub fn get_lease(namespace: &str, name: &str, why: Purpose) -> Request {
     Request::new(Verb::Get, Resource::Lease, namespace, name, "", why)
 }
 
@@ -55,7 +55,7 @@ pub fn get_lease(namespace: &str, name: &str, why: Why) -> Request {
 ///
 /// RBAC: `create` on `leases`, which cannot be given by name. Without it: somebody else must create the Lease
 /// (`kubectl create` an empty one is enough).
-pub fn create_lease(namespace: &str, name: &str, object: &Value, why: Why) -> Request {
+pub fn create_lease(namespace: &str, name: &str, object: &Value, why: Purpose) -> Request {
     Request::new(Verb::Create, Resource::Lease, namespace, name, MANAGED, why).with_body(JSON, object)
 }
 
@@ -69,7 +69,7 @@ pub fn create_lease(namespace: &str, name: &str, object: &Value, why: Why) -> Re
 ///
 /// RBAC: `update` on `leases`, by name. Without it: never leads (where it makes the Lease itself: once, until
 /// RENEWAL_DEADLINE).
-pub fn replace_lease(namespace: &str, name: &str, object: &Value, why: Why) -> Request {
+pub fn replace_lease(namespace: &str, name: &str, object: &Value, why: Purpose) -> Request {
     Request::new(Verb::Update, Resource::Lease, namespace, name, MANAGED, why).with_body(JSON, object)
 }
 
@@ -84,7 +84,7 @@ pub fn replace_lease(namespace: &str, name: &str, object: &Value, why: Why) -> R
 /// RBAC: `watch` on `leases`, by name (the field selector makes that possible). Without it: a candidate polls with
 /// [`get_lease`], and a hand-over takes up to a retry period instead of milliseconds; a leader sees an edit when it
 /// renews next.
-pub fn watch_lease(namespace: &str, name: &str, from: Version, lasting: Duration, why: Why) -> Request {
+pub fn watch_lease(namespace: &str, name: &str, from: Version, lasting: Duration, why: Purpose) -> Request {
     Request::watch(Resource::Lease, namespace, name, from, lasting, why)
 }
 
@@ -96,7 +96,7 @@ pub fn watch_lease(namespace: &str, name: &str, from: Version, lasting: Duration
 ///
 /// RBAC: `get` on `pods`. Without it: the label is patched without looking first.
 pub fn get_pod(namespace: &str, name: &str) -> Request {
-    Request::new(Verb::Get, Resource::Pod, namespace, name, "", Why::Label)
+    Request::new(Verb::Get, Resource::Pod, namespace, name, "", Purpose::Label)
 }
 
 /// Gives the own Pod the one label that the Service's selector will name. Needs no `resourceVersion`: it sets one
@@ -112,7 +112,7 @@ pub fn get_pod(namespace: &str, name: &str) -> Request {
 /// RBAC: `patch` on `pods`. Without it: the Service can only be routed by a label that the Pod already bears
 /// (a StatefulSet's `statefulset.kubernetes.io/pod-name`).
 pub fn label_pod(namespace: &str, name: &str, key: &str, value: &str) -> Request {
-    Request::new(Verb::Patch, Resource::Pod, namespace, name, MANAGED, Why::Label)
+    Request::new(Verb::Patch, Resource::Pod, namespace, name, MANAGED, Purpose::Label)
         .with_body(MERGE_PATCH, &json!({ "metadata": { "labels": { key: value } } }))
 }
 
@@ -123,7 +123,7 @@ pub fn label_pod(namespace: &str, name: &str, key: &str, value: &str) -> Request
 /// ```
 ///
 /// RBAC: `get` on `services`, by name. Without it: the Service does not follow the leader.
-pub fn get_service(namespace: &str, name: &str, why: Why) -> Request {
+pub fn get_service(namespace: &str, name: &str, why: Purpose) -> Request {
     Request::new(Verb::Get, Resource::Service, namespace, name, "", why)
 }
 
@@ -142,7 +142,7 @@ pub fn get_service(namespace: &str, name: &str, why: Why) -> Request {
 ///
 /// [`selector_patch`]: crate::kube::service::selector_patch
 pub fn patch_service(namespace: &str, name: &str, patch: &Value) -> Request {
-    Request::new(Verb::Patch, Resource::Service, namespace, name, MANAGED, Why::Route).with_body(MERGE_PATCH, patch)
+    Request::new(Verb::Patch, Resource::Service, namespace, name, MANAGED, Purpose::Route).with_body(MERGE_PATCH, patch)
 }
 
 /// Waits for changes of this one Service after version `from`, for `lasting` at most; `from` 0 as for the Lease. `why`
@@ -154,7 +154,7 @@ pub fn patch_service(namespace: &str, name: &str, patch: &Value) -> Request {
 /// ```
 ///
 /// RBAC: `watch` on `services`, by name. Without it: polls with [`get_service`].
-pub fn watch_service(namespace: &str, name: &str, from: Version, lasting: Duration, why: Why) -> Request {
+pub fn watch_service(namespace: &str, name: &str, from: Version, lasting: Duration, why: Purpose) -> Request {
     Request::watch(Resource::Service, namespace, name, from, lasting, why)
 }
 
@@ -166,7 +166,7 @@ pub fn watch_service(namespace: &str, name: &str, from: Version, lasting: Durati
 ///
 /// RBAC: `create` on `events`. Without it: no Events; said once, nothing else suffers.
 pub fn create_event(namespace: &str, name: &str, object: &Value) -> Request {
-    Request::new(Verb::Create, Resource::Event, namespace, name, MANAGED, Why::Event).with_body(JSON, object)
+    Request::new(Verb::Create, Resource::Event, namespace, name, MANAGED, Purpose::Event).with_body(JSON, object)
 }
 
 /// Counts one more of the same on an Event made before.
@@ -181,7 +181,7 @@ pub fn create_event(namespace: &str, name: &str, object: &Value) -> Request {
 /// RBAC: `patch` on `events`. Without it: no more Events, from the first that would be counted on; said once, nothing
 /// else suffers.
 pub fn patch_event(namespace: &str, name: &str, patch: &Value) -> Request {
-    Request::new(Verb::Patch, Resource::Event, namespace, name, MANAGED, Why::Event).with_body(MERGE_PATCH, patch)
+    Request::new(Verb::Patch, Resource::Event, namespace, name, MANAGED, Purpose::Event).with_body(MERGE_PATCH, patch)
 }
 
 /// One call, complete but for the host and the bearer token.
@@ -202,7 +202,7 @@ pub struct Request {
     /// What the body is.
     pub content_type: Option<&'static str>,
     /// For what purpose.
-    pub why: Why,
+    pub why: Purpose,
     /// The `resourceVersion` that the call carries: the version it replaces, or the one a watch starts from.
     pub sent_version: Option<String>,
     /// How long the server is asked to keep a watch open.
@@ -300,7 +300,7 @@ impl Resource {
 
 /// For what purpose a call is made: the audit log states it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Why {
+pub enum Purpose {
     /// To see who leads.
     Observe,
     /// To become leader.
@@ -323,20 +323,20 @@ pub enum Why {
     Status,
 }
 
-impl Why {
+impl Purpose {
     /// The word in the audit log.
     pub fn as_str(self) -> &'static str {
         match self {
-            Why::Observe => "observe",
-            Why::Acquire => "acquire",
-            Why::Renew => "renew",
-            Why::Release => "release",
-            Why::Yield => "yield",
-            Why::Label => "label",
-            Why::Route => "route",
-            Why::Drain => "drain",
-            Why::Event => "event",
-            Why::Status => "status",
+            Purpose::Observe => "observe",
+            Purpose::Acquire => "acquire",
+            Purpose::Renew => "renew",
+            Purpose::Release => "release",
+            Purpose::Yield => "yield",
+            Purpose::Label => "label",
+            Purpose::Route => "route",
+            Purpose::Drain => "drain",
+            Purpose::Event => "event",
+            Purpose::Status => "status",
         }
     }
 }
@@ -370,7 +370,7 @@ const JSON: &str = "application/json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 
 impl Request {
-    fn new(verb: Verb, resource: Resource, namespace: &str, name: &str, query: &str, why: Why) -> Request {
+    fn new(verb: Verb, resource: Resource, namespace: &str, name: &str, query: &str, why: Purpose) -> Request {
         let mut path = format!("{}/namespaces/{}/{}", resource.base_path(), escape(namespace), resource.plural());
         // `create` and `watch` address the collection; the name is in the body or in the field selector.
         if !matches!(verb, Verb::Create | Verb::Watch) {
@@ -392,7 +392,14 @@ impl Request {
         }
     }
 
-    fn watch(resource: Resource, namespace: &str, name: &str, from: Version, lasting: Duration, why: Why) -> Request {
+    fn watch(
+        resource: Resource,
+        namespace: &str,
+        name: &str,
+        from: Version,
+        lasting: Duration,
+        why: Purpose,
+    ) -> Request {
         let query = format!(
             "?watch=true&fieldSelector=metadata.name%3D{}&resourceVersion={from}&allowWatchBookmarks=true&timeoutSeconds={}",
             escape(name),
@@ -461,25 +468,25 @@ mod tests {
         let written = Some(r#"{"metadata":{"name":"web","resourceVersion":"41","uid":"u-1"},"spec":{}}"#);
         vec![
             (
-                get_lease("ns", "web", Why::Observe),
+                get_lease("ns", "web", Purpose::Observe),
                 "GET /apis/coordination.k8s.io/v1/namespaces/ns/leases/web",
                 None,
                 None,
             ),
             (
-                create_lease("ns", "web", &json!({ "kind": "Lease" }), Why::Acquire),
+                create_lease("ns", "web", &json!({ "kind": "Lease" }), Purpose::Acquire),
                 "POST /apis/coordination.k8s.io/v1/namespaces/ns/leases?fieldManager=leasehold",
                 Some(r#"{"kind":"Lease"}"#),
                 None,
             ),
             (
-                replace_lease("ns", "web", &object(), Why::Renew),
+                replace_lease("ns", "web", &object(), Purpose::Renew),
                 "PUT /apis/coordination.k8s.io/v1/namespaces/ns/leases/web?fieldManager=leasehold",
                 written,
                 Some("41"),
             ),
             (
-                watch_lease("ns", "web", 41, LASTING, Why::Observe),
+                watch_lease("ns", "web", 41, LASTING, Purpose::Observe),
                 "GET /apis/coordination.k8s.io/v1/namespaces/ns/leases?watch=true&fieldSelector=metadata.name%3Dweb\
                  &resourceVersion=41&allowWatchBookmarks=true&timeoutSeconds=290",
                 None,
@@ -492,7 +499,7 @@ mod tests {
                 Some(r#"{"metadata":{"labels":{"example.com/pod":"web-0"}}}"#),
                 None,
             ),
-            (get_service("ns", "web", Why::Route), "GET /api/v1/namespaces/ns/services/web", None, None),
+            (get_service("ns", "web", Purpose::Route), "GET /api/v1/namespaces/ns/services/web", None, None),
             (
                 patch_service("ns", "web", &object()),
                 "PATCH /api/v1/namespaces/ns/services/web?fieldManager=leasehold",
@@ -500,7 +507,7 @@ mod tests {
                 Some("41"),
             ),
             (
-                watch_service("ns", "web", 7, LASTING, Why::Route),
+                watch_service("ns", "web", 7, LASTING, Purpose::Route),
                 "GET /api/v1/namespaces/ns/services?watch=true&fieldSelector=metadata.name%3Dweb&resourceVersion=7\
                  &allowWatchBookmarks=true&timeoutSeconds=290",
                 None,
@@ -550,12 +557,12 @@ mod tests {
 
     #[test]
     fn a_name_cannot_leave_its_place_in_the_path() {
-        let request = get_lease("../kube-system", "x/../../secrets?watch=1&y=#é", Why::Observe);
+        let request = get_lease("../kube-system", "x/../../secrets?watch=1&y=#é", Purpose::Observe);
         assert_eq!(
             request.path,
             "/apis/coordination.k8s.io/v1/namespaces/..%2Fkube-system/leases/x%2F..%2F..%2Fsecrets%3Fwatch%3D1%26y%3D%23%C3%A9"
         );
-        let request = watch_lease("ns", "a,b=c&watch=false", 1, Duration::ZERO, Why::Observe);
+        let request = watch_lease("ns", "a,b=c&watch=false", 1, Duration::ZERO, Purpose::Observe);
         assert!(request.path.contains("metadata.name%3Da%2Cb%3Dc%26watch%3Dfalse&resourceVersion=1&"), "{request:?}");
         assert!(request.path.ends_with("timeoutSeconds=1"), "zero would be the server's default: {request:?}");
     }
@@ -563,14 +570,14 @@ mod tests {
     #[test]
     fn debug_output_has_no_body() {
         let secret = json!({ "spec": { "holderIdentity": "pod-a" } });
-        let shown = format!("{:?}", replace_lease("ns", "web", &secret, Why::Renew));
+        let shown = format!("{:?}", replace_lease("ns", "web", &secret, Purpose::Renew));
         assert!(!shown.contains("pod-a") && shown.contains("PUT") && shown.contains("bytes"), "{shown}");
     }
 
     #[test]
     fn a_missing_rule_is_named_with_all_that_is_needed_to_grant_it() {
         assert_eq!(
-            replace_lease("ns", "web", &object(), Why::Renew).missing_rule(),
+            replace_lease("ns", "web", &object(), Purpose::Renew).missing_rule(),
             "the ServiceAccount's Role in namespace ns lacks apiGroups: [\"coordination.k8s.io\"], resources: [leases], \
              resourceNames: [web], verbs: [update]"
         );

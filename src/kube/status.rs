@@ -319,7 +319,7 @@ pub(crate) fn printable(bytes: &[u8]) -> String {
         }
         match c {
             '\n' | '\r' | '\t' => shown.push(' '),
-            // Unicode's invisible direction marks reorder a terminal's line as control characters do.
+            // Unicode's invisible direction annotations reorder a terminal's line as control characters do.
             c if c.is_control() || ('\u{200e}'..='\u{202e}').contains(&c) => shown.extend(c.escape_unicode()),
             c => shown.push(c),
         }
@@ -330,11 +330,11 @@ pub(crate) fn printable(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kube::request::{Why, create_lease, get_lease, replace_lease};
+    use crate::kube::request::{Purpose, create_lease, get_lease, replace_lease};
     use serde_json::json;
 
     fn put() -> Request {
-        replace_lease("ns", "web", &json!({}), Why::Renew)
+        replace_lease("ns", "web", &json!({}), Purpose::Renew)
     }
 
     fn status_body(code: u16, reason: &str, message: &str) -> Vec<u8> {
@@ -382,7 +382,7 @@ mod tests {
 
     #[test]
     fn a_409_without_a_status_is_read_by_the_verb() {
-        let create = create_lease("ns", "web", &json!({}), Why::Acquire);
+        let create = create_lease("ns", "web", &json!({}), Purpose::Acquire);
         assert_eq!(CallError::from_answer(&create, 409, None, b"").failure, Failure::AlreadyExists);
         assert_eq!(CallError::from_answer(&put(), 409, None, b"<html>").failure, Failure::Conflict);
         // A create can fail on a quota's conflict too.
@@ -443,7 +443,7 @@ mod tests {
     fn a_lost_reply_may_have_been_applied_unless_nothing_was_sent() {
         for (sent, verb_writes) in [(true, true), (false, true), (true, false)] {
             let transport = Transport { kind: TransportKind::Cut, sent, text: "connection reset".into() };
-            let request = if verb_writes { put() } else { get_lease("ns", "web", Why::Observe) };
+            let request = if verb_writes { put() } else { get_lease("ns", "web", Purpose::Observe) };
             let error = CallError::new(&request, Failure::Transport(transport));
             assert_eq!(error.may_have_been_applied(), sent && verb_writes);
             assert!(error.to_string().ends_with(": cut: connection reset"), "{error}");

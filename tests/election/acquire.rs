@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leasehold::election::{Answer, CallFailure, Event, Input, Marks, Purpose, Record, Request, Timing};
+use leasehold::election::{Annotations, Answer, CallFailure, CallKind, Event, Input, Record, Request, Timing};
 use leasehold::time::WallTime;
 
 use crate::scenario::{EPOCH, ME, Network, RIVAL, SPREAD, Scenario, held, millis, secs, vacant};
@@ -11,7 +11,7 @@ use crate::scenario::{EPOCH, ME, Network, RIVAL, SPREAD, Scenario, held, millis,
 fn the_first_call_is_a_look() {
     let mut scenario = Scenario::new();
     scenario.input(Input::Timer);
-    assert_eq!(scenario.expect(Purpose::Observe).request, Request::Get);
+    assert_eq!(scenario.expect(CallKind::Observe).request, Request::Get);
 }
 
 #[test]
@@ -19,8 +19,8 @@ fn an_absent_lease_is_created_at_once() {
     let mut scenario = Scenario::new();
     scenario.look();
     let now = Some(scenario.now.wall);
-    let (record, marks) = scenario.written(Purpose::Acquire);
-    assert!(matches!(scenario.expect(Purpose::Acquire).request, Request::Create(_)));
+    let (record, annotations) = scenario.written(CallKind::Acquire);
+    assert!(matches!(scenario.expect(CallKind::Acquire).request, Request::Create(_)));
     let expected = Record {
         holder: Some(ME.into()),
         lease_duration_seconds: Some(15),
@@ -29,7 +29,7 @@ fn an_absent_lease_is_created_at_once() {
         transitions: 0,
     };
     assert_eq!(record, expected);
-    assert!(marks.incarnation.is_some() && marks.yield_to.is_none() && marks.yielded_to.is_none());
+    assert!(annotations.incarnation.is_some() && annotations.yield_to.is_none() && annotations.yielded_to.is_none());
 
     scenario.serve();
     assert!(scenario.leads());
@@ -49,7 +49,7 @@ fn a_lease_that_somebody_else_created_first_is_looked_at_again() {
     scenario.look();
     scenario.held_by(RIVAL);
     scenario.serve();
-    assert_eq!(scenario.expect(Purpose::Observe).request, Request::Get);
+    assert_eq!(scenario.expect(CallKind::Observe).request, Request::Get);
     scenario.serve();
     assert_eq!(scenario.pending.as_ref().map(|call| &call.request), None, "the rival's record is waited out");
 }
@@ -57,9 +57,9 @@ fn a_lease_that_somebody_else_created_first_is_looked_at_again() {
 #[test]
 fn a_vacant_lease_is_taken_by_a_newcomer_at_once() {
     let mut scenario = Scenario::new();
-    scenario.put(vacant(), Marks::default());
+    scenario.put(vacant(), Annotations::default());
     scenario.look();
-    let (record, _) = scenario.written(Purpose::Acquire);
+    let (record, _) = scenario.written(CallKind::Acquire);
     assert_eq!(record.holder.as_deref(), Some(ME));
     assert_eq!(record.transitions, vacant().transitions + 1, "a change of holder, from vacant too");
     assert_eq!((record.acquire_time, record.renew_time), (Some(EPOCH), Some(EPOCH)));
@@ -68,16 +68,16 @@ fn a_vacant_lease_is_taken_by_a_newcomer_at_once() {
 #[test]
 fn a_released_lease_is_taken_within_the_spread() {
     let mut scenario = Scenario::watching(held(RIVAL, 15));
-    scenario.put(vacant(), Marks::default());
+    scenario.put(vacant(), Annotations::default());
     scenario.see();
     scenario.run(SPREAD, Network::Hangs);
-    scenario.expect(Purpose::Acquire);
+    scenario.expect(CallKind::Acquire);
 }
 
 #[test]
 fn an_observed_winner_cancels_a_pending_attempt() {
     let mut scenario = Scenario::watching(held(RIVAL, 15));
-    scenario.put(vacant(), Marks::default());
+    scenario.put(vacant(), Annotations::default());
     scenario.see();
     scenario.held_by("pod-c");
     scenario.see();
@@ -91,13 +91,13 @@ fn first_tries(happens: impl Fn(&mut Scenario)) -> Vec<Duration> {
         let identity = leasehold::election::Identity { name: format!("pod-{seed}"), incarnation: "i".into() };
         let mut scenario = Scenario::new();
         scenario.election = leasehold::election::Election::new(identity, Timing::default(), seed);
-        scenario.put(held(RIVAL, 15), Marks::default());
+        scenario.put(held(RIVAL, 15), Annotations::default());
         scenario.look();
         scenario.input(Input::Watching(true));
         happens(&mut scenario);
         let since = scenario.now.boot;
         scenario.run(SPREAD, Network::Hangs);
-        scenario.expect(Purpose::Acquire).sent.since(since)
+        scenario.expect(CallKind::Acquire).sent.since(since)
     };
     let mut all: Vec<_> = (0..50).map(first_try).collect();
     all.sort();
@@ -108,7 +108,7 @@ fn first_tries(happens: impl Fn(&mut Scenario)) -> Vec<Duration> {
 fn candidates_spread_their_attempts() {
     let span = leasehold::election::SPREAD;
     let tries = first_tries(|scenario| {
-        scenario.put(vacant(), Marks::default());
+        scenario.put(vacant(), Annotations::default());
         scenario.see();
     });
     assert!(tries[49] <= span && tries[49] - tries[0] > span / 2, "{tries:?}");
@@ -126,9 +126,9 @@ fn candidates_spread_their_attempts_over_more_time_when_they_have_waited_for_lon
 fn absent_fields_are_no_error() {
     for transitions in [0, 3] {
         let mut scenario = Scenario::new();
-        scenario.put(Record { transitions, ..Record::default() }, Marks::default());
+        scenario.put(Record { transitions, ..Record::default() }, Annotations::default());
         scenario.look();
-        let (record, _) = scenario.written(Purpose::Acquire);
+        let (record, _) = scenario.written(CallKind::Acquire);
         assert_eq!(record.transitions, transitions + 1);
         scenario.serve();
         assert!(scenario.leads());
@@ -138,9 +138,9 @@ fn absent_fields_are_no_error() {
 #[test]
 fn transitions_saturate_where_the_field_does() {
     let mut scenario = Scenario::new();
-    scenario.put(Record { transitions: i32::MAX as u32, ..vacant() }, Marks::default());
+    scenario.put(Record { transitions: i32::MAX as u32, ..vacant() }, Annotations::default());
     scenario.look();
-    assert_eq!(scenario.written(Purpose::Acquire).0.transitions, i32::MAX as u32);
+    assert_eq!(scenario.written(CallKind::Acquire).0.transitions, i32::MAX as u32);
 }
 
 #[test]
@@ -178,8 +178,8 @@ fn an_acquisition_answered_after_its_own_deadline_is_released() {
     assert!(!scenario.leads());
     assert_eq!((scenario.work, scenario.reported(&Event::AcquiredTooLate)), (None, 1));
 
-    let (record, marks) = scenario.written(Purpose::Release);
-    assert_eq!((record.holder, marks.incarnation), (None, None));
+    let (record, annotations) = scenario.written(CallKind::Release);
+    assert_eq!((record.holder, annotations.incarnation), (None, None));
     scenario.serve();
     assert_eq!(scenario.holder(), None);
     scenario.run(SPREAD, Network::Serves);
@@ -240,7 +240,7 @@ fn an_acquisition_that_the_server_refuses_is_tried_again_after_the_retry_period(
     let refused_at = scenario.now.boot;
     scenario.fail(CallFailure::Refused { retry_after: None });
     scenario.run(secs(10), Network::Hangs);
-    let again = scenario.expect(Purpose::Acquire).sent.since(refused_at);
+    let again = scenario.expect(CallKind::Acquire).sent.since(refused_at);
     assert!((secs(2)..=millis(2400)).contains(&again), "{again:?}");
 }
 
@@ -251,7 +251,7 @@ fn retry_after_is_honoured_but_not_without_end() {
         let refused_at = scenario.now.boot;
         scenario.fail(CallFailure::Refused { retry_after: Some(secs(asked)) });
         scenario.run(secs(60), Network::Hangs);
-        let again = scenario.expect(Purpose::Acquire).sent.since(refused_at);
+        let again = scenario.expect(CallKind::Acquire).sent.since(refused_at);
         assert!((secs(at_least)..=secs(at_most)).contains(&again), "asked for {asked} s: {again:?}");
     }
 }
@@ -272,7 +272,7 @@ fn an_answer_to_another_call_is_ignored() {
     let lease = scenario.lease.clone().unwrap();
     scenario.input(Input::Reply { call: 0, result: Ok(Answer::Written { lease, created: false }) });
     scenario.input(Input::Reply { call: 99, result: Err(CallFailure::Conflict) });
-    scenario.expect(Purpose::Acquire);
+    scenario.expect(CallKind::Acquire);
     assert!(!scenario.leads());
 }
 
@@ -280,7 +280,7 @@ fn an_answer_to_another_call_is_ignored() {
 fn the_acquire_time_is_now_even_if_the_last_holders_lay_in_the_future() {
     let mut scenario = Scenario::new();
     let future = Some(WallTime(EPOCH.0 + 3_600_000_000));
-    scenario.put(Record { acquire_time: future, renew_time: future, ..vacant() }, Marks::default());
+    scenario.put(Record { acquire_time: future, renew_time: future, ..vacant() }, Annotations::default());
     scenario.look();
-    assert_eq!(scenario.written(Purpose::Acquire).0.acquire_time, Some(EPOCH));
+    assert_eq!(scenario.written(CallKind::Acquire).0.acquire_time, Some(EPOCH));
 }

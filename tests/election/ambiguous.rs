@@ -1,6 +1,6 @@
 //! P8: a write whose reply was lost may have been applied, may be applied later, or never.
 
-use leasehold::election::{CallFailure, Ending, Event, Input, Marks, Purpose, Request};
+use leasehold::election::{Annotations, CallFailure, CallKind, Ending, Event, Input, Request};
 use leasehold::time::WallTime;
 
 use crate::scenario::{ME, Network, RIVAL, Scenario, millis, secs};
@@ -12,7 +12,7 @@ fn an_acquisition_that_was_applied_counts_from_its_own_send_time() {
     scenario.pass(millis(1_500));
     scenario.apply_and_lose_reply();
     assert!(!scenario.leads());
-    scenario.expect(Purpose::Observe);
+    scenario.expect(CallKind::Observe);
     scenario.pass(millis(1_500));
     scenario.serve();
     assert!(scenario.leads());
@@ -23,11 +23,11 @@ fn an_acquisition_that_was_applied_counts_from_its_own_send_time() {
 fn an_acquisition_that_was_not_applied_is_decided_anew() {
     let mut scenario = Scenario::acquiring();
     scenario.lose();
-    scenario.expect(Purpose::Observe);
+    scenario.expect(CallKind::Observe);
     scenario.serve();
     assert!(!scenario.leads());
     scenario.run(millis(2_400), Network::Hangs);
-    scenario.expect(Purpose::Acquire);
+    scenario.expect(CallKind::Acquire);
     scenario.serve();
     assert!(scenario.leads());
 }
@@ -72,7 +72,7 @@ fn an_acquisition_that_is_applied_after_its_deadline_is_released() {
     scenario.apply(&request).unwrap();
     scenario.see();
     assert_eq!((scenario.leads(), scenario.reported(&Event::AcquiredTooLate)), (false, 1));
-    scenario.expect(Purpose::Release);
+    scenario.expect(CallKind::Release);
 }
 
 #[test]
@@ -101,9 +101,9 @@ fn a_renewal_that_was_not_applied_is_sent_again_after_a_look() {
     let mut scenario = Scenario::renewing();
     scenario.lose();
     scenario.run(secs(2), Network::Hangs);
-    scenario.expect(Purpose::Observe);
+    scenario.expect(CallKind::Observe);
     scenario.serve();
-    scenario.expect(Purpose::Renew);
+    scenario.expect(CallKind::Renew);
     scenario.serve();
     assert_eq!((scenario.leads(), scenario.reported(&Event::Renewed)), (true, 1));
 }
@@ -118,7 +118,7 @@ fn a_renewal_that_was_applied_and_then_overwritten_does_not_count() {
     scenario.run(secs(2), Network::Hangs);
     scenario.serve(); // the look
     assert_eq!(scenario.election.validity().unwrap().valid_until, until);
-    scenario.expect(Purpose::Renew);
+    scenario.expect(CallKind::Renew);
 }
 
 /// Two writes in doubt, one after the other, with the wall clock a day behind the record's times: so the times that
@@ -128,12 +128,12 @@ fn of_two_writes_in_doubt_the_one_that_was_applied_counts() {
     let mut scenario = Scenario::leading();
     scenario.now.wall.0 -= 86_400_000_000;
     scenario.run(secs(5), Network::Hangs);
-    let (sent, first) = (scenario.now.boot, scenario.expect(Purpose::Renew).request.clone());
+    let (sent, first) = (scenario.now.boot, scenario.expect(CallKind::Renew).request.clone());
     scenario.lose();
     scenario.run(secs(2), Network::Hangs);
     scenario.serve(); // the look: not applied
     scenario.apply(&first).unwrap(); // now it is
-    scenario.expect(Purpose::Renew);
+    scenario.expect(CallKind::Renew);
     scenario.lose();
     scenario.run(secs(2), Network::Hangs);
     scenario.serve(); // the look: which one is it?
@@ -156,7 +156,7 @@ fn an_acknowledged_acquisition_after_one_in_doubt_starts_one_term_not_two() {
     scenario.lose();
     scenario.serve(); // the look: not applied
     scenario.run(secs(3), Network::Hangs);
-    scenario.expect(Purpose::Acquire);
+    scenario.expect(CallKind::Acquire);
     scenario.serve();
     assert!(scenario.leads());
     assert_eq!(scenario.terms.len(), 2);
@@ -176,7 +176,7 @@ fn a_creation_in_doubt_that_was_applied_counts() {
 fn a_write_in_doubt_is_not_mistaken_for_anothers_with_the_same_record() {
     let mut scenario = Scenario::acquiring();
     let Request::Replace { content, .. } = scenario.pending.clone().unwrap().request else { panic!("a replacement") };
-    scenario.put(content.record, Marks { incarnation: Some("another life".into()), ..Marks::default() });
+    scenario.put(content.record, Annotations { incarnation: Some("another life".into()), ..Annotations::default() });
     scenario.lose();
     scenario.serve();
     assert_eq!((scenario.leads(), scenario.reported(&Event::DuplicateIdentity)), (false, 1));
@@ -216,7 +216,7 @@ fn a_write_that_was_refused_and_is_applied_all_the_same_is_not_taken_for_the_nex
     scenario.fail(CallFailure::Refused { retry_after: None });
     scenario.now.boot = scenario.now.boot + secs(3);
     scenario.input(Input::Timer);
-    let sent = scenario.expect(Purpose::Acquire).sent;
+    let sent = scenario.expect(CallKind::Acquire).sent;
     let _ = scenario.apply(&first);
     scenario.fail(CallFailure::Unknown { retry_after: None });
     scenario.serve();

@@ -1,6 +1,6 @@
 //! P2: a conflict says nothing about who leads. Look, and decide anew.
 
-use leasehold::election::{CallFailure, Ending, Event, Input, Purpose, Request};
+use leasehold::election::{CallFailure, CallKind, Ending, Event, Input, Request};
 
 use crate::scenario::{Network, RIVAL, Scenario, millis, secs};
 
@@ -9,7 +9,7 @@ fn a_conflicting_acquisition_is_followed_by_a_look_not_by_the_same_write() {
     let mut scenario = Scenario::acquiring();
     scenario.held_by(RIVAL);
     scenario.serve();
-    assert_eq!(scenario.expect(Purpose::Observe).request, Request::Get);
+    assert_eq!(scenario.expect(CallKind::Observe).request, Request::Get);
     scenario.serve();
     scenario.run(secs(14), Network::Hangs);
     assert!(scenario.pending.is_none(), "the winner is waited out");
@@ -20,9 +20,9 @@ fn an_acquisition_that_met_a_changed_label_is_decided_anew_on_the_new_version() 
     let mut scenario = Scenario::acquiring();
     scenario.edit(|_| {});
     scenario.serve();
-    scenario.expect(Purpose::Observe);
+    scenario.expect(CallKind::Observe);
     scenario.serve();
-    let Request::Replace { version, .. } = scenario.expect(Purpose::Acquire).request else { panic!("a replacement") };
+    let Request::Replace { version, .. } = scenario.expect(CallKind::Acquire).request else { panic!("a replacement") };
     assert_eq!(version, scenario.version());
     scenario.serve();
     assert!(scenario.leads());
@@ -34,9 +34,9 @@ fn a_conflicting_renewal_is_no_end_of_the_term() {
     scenario.edit(|_| {}); // a label, and the watch has not delivered it yet
     scenario.serve();
     assert!(scenario.leads());
-    scenario.expect(Purpose::Observe);
+    scenario.expect(CallKind::Observe);
     scenario.serve();
-    scenario.expect(Purpose::Renew);
+    scenario.expect(CallKind::Renew);
     scenario.serve();
     assert_eq!((scenario.leads(), scenario.reported(&Event::Renewed)), (true, 1));
 }
@@ -58,7 +58,7 @@ fn endless_conflicts_are_met_at_the_pace_of_retries() {
     let start = scenario.now.boot;
     while scenario.leads() {
         match scenario.pending.clone().map(|call| call.purpose) {
-            Some(Purpose::Observe) => scenario.serve(),
+            Some(CallKind::Observe) => scenario.serve(),
             Some(_) => scenario.fail(CallFailure::Conflict),
             None => scenario.run(millis(100), Network::Hangs),
         }
@@ -73,7 +73,7 @@ fn endless_conflicts_do_not_make_a_candidate_spin() {
     let calls_before = scenario.calls.len();
     for _ in 0..100 {
         match scenario.pending.clone().map(|call| call.purpose) {
-            Some(Purpose::Observe) => scenario.serve(),
+            Some(CallKind::Observe) => scenario.serve(),
             Some(_) => scenario.fail(CallFailure::Conflict),
             None => scenario.run(millis(100), Network::Hangs),
         }
@@ -89,7 +89,7 @@ fn endless_conflicts_do_not_make_a_release_spin() {
     let calls_before = scenario.calls.len();
     while !scenario.done {
         match scenario.pending.clone().map(|call| call.purpose) {
-            Some(Purpose::Observe) => scenario.serve(),
+            Some(CallKind::Observe) => scenario.serve(),
             Some(_) => scenario.fail(CallFailure::Conflict),
             None => scenario.run(millis(100), Network::Hangs),
         }
@@ -104,7 +104,7 @@ fn a_replacement_that_was_answered_as_a_creation_is_no_renewal() {
     let request = scenario.pending.clone().unwrap().request;
     let Request::Replace { content, .. } = request else { panic!("a replacement") };
     scenario.delete();
-    scenario.put(content.record, content.marks); // another uid: what a PUT without a uid would bring about
+    scenario.put(content.record, content.annotations); // another uid: what a PUT without a uid would bring about
     let lease = scenario.lease.clone().unwrap();
     scenario.reply(Ok(Answer::Written { lease, created: true }));
     assert_eq!((scenario.leads(), scenario.ending()), (false, Some(&Ending::Deleted)));
@@ -117,7 +117,7 @@ fn a_replacement_that_was_answered_as_a_creation_is_no_acquisition() {
     let mut scenario = Scenario::acquiring();
     let Request::Replace { content, .. } = scenario.pending.clone().unwrap().request else { panic!("a replacement") };
     scenario.delete();
-    scenario.put(content.record, content.marks);
+    scenario.put(content.record, content.annotations);
     let lease = scenario.lease.clone().unwrap();
     scenario.reply(Ok(Answer::Written { lease, created: true }));
     assert_eq!(scenario.terms.len(), 0);
@@ -141,7 +141,7 @@ fn an_attempt_that_was_not_sent_because_a_label_was_changed_is_made_on_the_new_v
     scenario.edit(|_| {});
     scenario.see();
     scenario.fail(CallFailure::Overtaken);
-    let Request::Replace { version, .. } = scenario.expect(Purpose::Acquire).request else { panic!("a replacement") };
+    let Request::Replace { version, .. } = scenario.expect(CallKind::Acquire).request else { panic!("a replacement") };
     assert_eq!(version, scenario.version());
 }
 
@@ -151,7 +151,7 @@ fn a_renewal_that_was_not_sent_is_made_on_the_new_version() {
     scenario.edit(|_| {});
     scenario.see();
     scenario.fail(CallFailure::Overtaken);
-    let Request::Replace { version, .. } = scenario.expect(Purpose::Renew).request else { panic!("a replacement") };
+    let Request::Replace { version, .. } = scenario.expect(CallKind::Renew).request else { panic!("a replacement") };
     assert_eq!((version, scenario.leads()), (scenario.version(), true));
 }
 
@@ -159,7 +159,7 @@ fn a_renewal_that_was_not_sent_is_made_on_the_new_version() {
 fn what_overtook_a_call_is_looked_for_if_it_has_not_come() {
     for mut scenario in [Scenario::acquiring(), Scenario::renewing(), Scenario::releasing()] {
         scenario.fail(CallFailure::Overtaken);
-        scenario.expect(Purpose::Observe);
+        scenario.expect(CallKind::Observe);
     }
 }
 
@@ -169,7 +169,7 @@ fn calls_that_are_overtaken_again_and_again_do_not_make_a_candidate_spin() {
     let calls_before = scenario.calls.len();
     for _ in 0..100 {
         match scenario.pending.clone().map(|call| call.purpose) {
-            Some(Purpose::Observe) => scenario.serve(),
+            Some(CallKind::Observe) => scenario.serve(),
             Some(_) => scenario.fail(CallFailure::Overtaken),
             None => scenario.run(millis(100), Network::Hangs),
         }

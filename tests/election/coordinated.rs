@@ -1,12 +1,12 @@
 //! P16: a Lease with a `strategy` belongs to coordinated leader election.
 
-use leasehold::election::{Ending, Event, Marks, Purpose};
+use leasehold::election::{Annotations, CallKind, Ending, Event};
 
 use crate::scenario::{Network, Scenario, millis, secs, vacant};
 
 fn campaigning() -> Scenario {
     let mut scenario = Scenario::new();
-    scenario.put(vacant(), Marks::default());
+    scenario.put(vacant(), Annotations::default());
     scenario.edit(|lease| lease.coordinated = true);
     scenario.look();
     scenario
@@ -16,7 +16,7 @@ fn campaigning() -> Scenario {
 fn a_coordinated_lease_is_not_campaigned_for_and_the_reason_is_said_once() {
     let mut scenario = campaigning();
     scenario.run(secs(100), Network::Serves);
-    assert!(scenario.calls_for(Purpose::Acquire).is_empty());
+    assert!(scenario.calls_for(CallKind::Acquire).is_empty());
     assert_eq!(scenario.reported(&Event::Coordinated), 1);
 }
 

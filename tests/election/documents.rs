@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leasehold::election::{Input, Marks, Purpose, Request};
+use leasehold::election::{Annotations, CallKind, Input, Request};
 
 use crate::scenario::{Network, SPREAD, Scenario, held, secs};
 
@@ -29,16 +29,19 @@ fn the_worked_example_is_what_happens() {
     leader.run(secs(20), Network::Swallows);
     let calls: Vec<_> = leader.calls.iter().filter(|call| call.sent > sent).collect();
     let [renewal, look, another_look] = calls[..] else { panic!("{calls:?}") };
-    assert_eq!((renewal.purpose, &look.request, &another_look.request), (Purpose::Renew, &Request::Get, &Request::Get));
+    assert_eq!(
+        (renewal.purpose, &look.request, &another_look.request),
+        (CallKind::Renew, &Request::Get, &Request::Get)
+    );
     let validity = leader.election.validity().expect("the work has not stopped");
 
     let mut rival = Scenario::with("pod-b", "i", timing);
-    rival.put(held("pod-a", 15), Marks::default());
+    rival.put(held("pod-a", 15), Annotations::default());
     rival.look();
     rival.input(Input::Watching(true));
     let seen = rival.now.boot;
     rival.run(secs(20), Network::Hangs);
-    let attempt = rival.expect(Purpose::Acquire).sent.since(seen);
+    let attempt = rival.expect(CallKind::Acquire).sent.since(seen);
 
     let happened = [
         Duration::ZERO,

@@ -1,6 +1,6 @@
 //! P4, P5, P12: how long a holder's record is waited out, and what starts the wait anew.
 
-use leasehold::election::{Event, Input, Marks, Purpose, Record, Request, Snapshot};
+use leasehold::election::{Annotations, CallKind, Event, Input, Record, Request, Snapshot};
 use leasehold::time::WallTime;
 
 use crate::scenario::{EPOCH, ME, Network, RIVAL, SPREAD, Scenario, held, millis, secs};
@@ -9,7 +9,7 @@ use crate::scenario::{EPOCH, ME, Network, RIVAL, SPREAD, Scenario, held, millis,
 fn attempt_comes_after(mut scenario: Scenario, least: std::time::Duration) {
     let from = scenario.now.boot;
     scenario.run(secs(200), Network::Hangs);
-    let waited = scenario.expect(Purpose::Acquire).sent.since(from);
+    let waited = scenario.expect(CallKind::Acquire).sent.since(from);
     assert!((least..=least + SPREAD).contains(&waited), "{waited:?} instead of {least:?}");
 }
 
@@ -54,8 +54,8 @@ fn any_change_of_the_record_is_a_sign_of_life() {
 fn a_changed_label_or_annotation_is_no_sign_of_life() {
     let changes: [fn(&mut Snapshot); 3] = [
         |_| {},
-        |lease| lease.marks.incarnation = Some("x".into()),
-        |lease| lease.marks.yield_to = Some(String::new()),
+        |lease| lease.annotations.incarnation = Some("x".into()),
+        |lease| lease.annotations.yield_to = Some(String::new()),
     ];
     for change in changes {
         let mut scenario = Scenario::watching(held(RIVAL, 15));
@@ -73,9 +73,9 @@ fn an_expired_lease_is_taken_on_the_version_last_seen() {
     scenario.edit(|_| {}); // a label
     scenario.see();
     scenario.run(secs(13), Network::Hangs);
-    let Request::Replace { version, .. } = &scenario.expect(Purpose::Acquire).request else { panic!("a replacement") };
+    let Request::Replace { version, .. } = &scenario.expect(CallKind::Acquire).request else { panic!("a replacement") };
     assert_eq!(*version, scenario.version());
-    let (record, _) = scenario.written(Purpose::Acquire);
+    let (record, _) = scenario.written(CallKind::Acquire);
     assert_eq!((record.holder.as_deref(), record.transitions), (Some(ME), 5));
     scenario.serve();
     assert!(scenario.leads());
@@ -91,7 +91,7 @@ fn a_candidate_with_a_watch_does_not_poll() {
 #[test]
 fn a_candidate_without_a_watch_polls_with_jitter() {
     let mut scenario = Scenario::new();
-    scenario.put(held(RIVAL, 3600), Marks::default());
+    scenario.put(held(RIVAL, 3600), Annotations::default());
     scenario.run(secs(600), Network::Serves);
     let looks: Vec<_> = scenario.calls.windows(2).map(|two| two[1].sent.since(two[0].sent)).collect();
     assert!(looks.iter().all(|gap| (secs(2)..=millis(2400)).contains(gap)), "{looks:?}");
@@ -102,12 +102,12 @@ fn a_candidate_without_a_watch_polls_with_jitter() {
 #[test]
 fn polling_sees_signs_of_life_too() {
     let mut scenario = Scenario::new();
-    scenario.put(held(RIVAL, 15), Marks::default());
+    scenario.put(held(RIVAL, 15), Annotations::default());
     for _ in 0..20 {
         scenario.run(secs(5), Network::Serves);
         scenario.holder_renews();
     }
-    assert!(scenario.calls_for(Purpose::Acquire).is_empty());
+    assert!(scenario.calls_for(CallKind::Acquire).is_empty());
     scenario.run(millis(2400) + secs(15) + SPREAD, Network::Serves);
     assert!(scenario.leads());
 }
@@ -131,10 +131,10 @@ fn a_pause_longer_than_the_lease_ends_in_a_conflict_not_in_a_second_leader() {
     scenario.holder_renews(); // unseen: the process is paused
     scenario.pass(secs(3600));
     scenario.input(Input::Timer);
-    scenario.expect(Purpose::Acquire);
+    scenario.expect(CallKind::Acquire);
     scenario.serve();
     assert!(!scenario.leads());
-    scenario.expect(Purpose::Observe);
+    scenario.expect(CallKind::Observe);
     scenario.serve();
     attempt_comes_after(scenario, secs(15));
 }

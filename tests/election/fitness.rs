@@ -1,6 +1,6 @@
 //! P18: only a process whose workload is fit campaigns, and a leader whose workload is not steps down.
 
-use leasehold::election::{Ending, Event, Input, Marks, Purpose};
+use leasehold::election::{Annotations, CallKind, Ending, Event, Input};
 
 use crate::scenario::{ME, Network, RIVAL, SPREAD, Scenario, held, millis, secs, vacant};
 
@@ -9,10 +9,10 @@ fn an_unfit_candidate_watches_and_does_not_campaign() {
     let mut scenario = Scenario::watching(held(RIVAL, 15));
     scenario.input(Input::Fit(false));
     scenario.run(secs(60), Network::Serves);
-    scenario.put(vacant(), Marks::default());
+    scenario.put(vacant(), Annotations::default());
     scenario.see();
     scenario.run(secs(60), Network::Serves);
-    assert!(scenario.calls_for(Purpose::Acquire).is_empty());
+    assert!(scenario.calls_for(CallKind::Acquire).is_empty());
     assert_eq!(scenario.reported(&Event::LeaderChanged(None)), 1, "it follows what happens");
 }
 
@@ -22,7 +22,7 @@ fn a_candidate_that_becomes_fit_campaigns_at_once() {
     scenario.input(Input::Fit(false));
     scenario.run(secs(60), Network::Serves);
     scenario.input(Input::Fit(true));
-    scenario.expect(Purpose::Acquire);
+    scenario.expect(CallKind::Acquire);
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn a_leader_that_becomes_unfit_stops_its_work_then_releases() {
     scenario.work_stops();
     scenario.serve();
     assert_eq!((scenario.holder(), scenario.done), (None, false));
-    assert_eq!(scenario.lease.as_ref().unwrap().marks.yielded_to, None, "nobody asked for this");
+    assert_eq!(scenario.lease.as_ref().unwrap().annotations.yielded_to, None, "nobody asked for this");
     scenario.run(secs(60), Network::Serves);
     assert_eq!(scenario.terms.len(), 1);
 }
@@ -45,7 +45,7 @@ fn an_acquisition_that_succeeds_for_an_unfit_workload_is_released() {
     scenario.input(Input::Fit(false));
     scenario.serve();
     assert_eq!((scenario.leads(), scenario.work), (false, None));
-    scenario.expect(Purpose::Release);
+    scenario.expect(CallKind::Release);
     scenario.serve();
     assert_eq!(scenario.holder(), None);
 }

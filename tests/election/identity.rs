@@ -1,6 +1,6 @@
 //! P11: "holder = me" is mine only if this life of this process wrote it.
 
-use leasehold::election::{Ending, Event, Marks, Purpose, Snapshot, Timing};
+use leasehold::election::{Annotations, CallKind, Ending, Event, Snapshot, Timing};
 use leasehold::time::WallTime;
 
 use crate::scenario::{INCARNATION, ME, Network, Scenario, held, millis, secs, vacant};
@@ -22,7 +22,7 @@ fn successor(incarnation: &str) -> Scenario {
 #[test]
 fn a_restarted_container_of_the_same_pod_takes_the_lease_back_at_once_as_a_new_term() {
     let mut scenario = successor(INCARNATION);
-    let (record, _) = scenario.written(Purpose::Acquire);
+    let (record, _) = scenario.written(CallKind::Acquire);
     let before = left_behind();
     assert_eq!(record.transitions, before.record.transitions, "the holder does not change");
     assert!(record.acquire_time > before.record.acquire_time);
@@ -35,7 +35,7 @@ fn a_restarted_container_of_the_same_pod_takes_the_lease_back_at_once_as_a_new_t
 fn another_process_with_the_same_name_waits_like_any_rival_and_says_what_is_wrong() {
     let mut scenario = successor("another life");
     scenario.run(secs(14), Network::Serves);
-    assert!(scenario.calls_for(Purpose::Acquire).is_empty());
+    assert!(scenario.calls_for(CallKind::Acquire).is_empty());
     assert_eq!(scenario.reported(&Event::DuplicateIdentity), 1);
     scenario.run(secs(4), Network::Serves);
     assert!(scenario.leads());
@@ -47,7 +47,7 @@ fn of_two_processes_with_one_name_the_leader_loses_when_the_other_takes_over() {
     let mut other = successor("another life");
     other.run(secs(20), Network::Serves);
     let stolen = other.lease.unwrap();
-    scenario.put(stolen.record, stolen.marks);
+    scenario.put(stolen.record, stolen.annotations);
     scenario.see();
     assert_eq!(scenario.ending(), Some(&Ending::Superseded(ME.into())));
     assert_eq!(scenario.reported(&Event::DuplicateIdentity), 1);
@@ -56,19 +56,19 @@ fn of_two_processes_with_one_name_the_leader_loses_when_the_other_takes_over() {
 #[test]
 fn a_mark_does_not_vouch_for_a_record_that_another_program_wrote_since() {
     // It keeps annotations that it does not know, and acquires under our name: the mark names another acquisition.
-    let marks = left_behind().marks;
+    let annotations = left_behind().annotations;
     let mut scenario = Scenario::new();
-    scenario.put(held(ME, 15), marks.clone());
+    scenario.put(held(ME, 15), annotations.clone());
     scenario.look();
     scenario.run(secs(14), Network::Serves);
-    assert!(scenario.calls_for(Purpose::Acquire).is_empty());
+    assert!(scenario.calls_for(CallKind::Acquire).is_empty());
     assert_eq!(scenario.reported(&Event::DuplicateIdentity), 1);
 
     let mut scenario = Scenario::leading();
-    let marks = scenario.lease.as_ref().unwrap().marks.clone();
+    let annotations = scenario.lease.as_ref().unwrap().annotations.clone();
     scenario.now.wall.0 += 1_000_000;
     scenario.held_by(ME);
-    scenario.edit(|lease| lease.marks = marks);
+    scenario.edit(|lease| lease.annotations = annotations);
     scenario.see();
     assert_eq!(scenario.ending(), Some(&Ending::Superseded(ME.into())));
 }
@@ -76,12 +76,12 @@ fn a_mark_does_not_vouch_for_a_record_that_another_program_wrote_since() {
 #[test]
 fn a_record_of_ours_without_a_mark_or_without_an_acquire_time_is_not_ours() {
     let mut without_mark = left_behind();
-    without_mark.marks = Marks::default();
+    without_mark.annotations = Annotations::default();
     let mut without_time = left_behind();
     without_time.record.acquire_time = None;
     for lease in [without_mark, without_time] {
         let mut scenario = Scenario::new();
-        scenario.put(lease.record, lease.marks);
+        scenario.put(lease.record, lease.annotations);
         scenario.look();
         assert!(scenario.pending.is_none());
         assert_eq!(scenario.reported(&Event::DuplicateIdentity), 1);
@@ -110,9 +110,9 @@ fn a_duplicate_that_goes_away_is_said_again_when_it_comes_back() {
     let mut scenario = successor("another life");
     let lease = scenario.lease.clone().unwrap();
     scenario.run(millis(10), Network::Serves);
-    scenario.put(held("pod-c", 15), Marks::default());
+    scenario.put(held("pod-c", 15), Annotations::default());
     scenario.see();
-    scenario.put(lease.record, lease.marks);
+    scenario.put(lease.record, lease.annotations);
     scenario.see();
     assert_eq!(scenario.reported(&Event::DuplicateIdentity), 2);
 }
@@ -128,8 +128,8 @@ fn the_own_lost_term_is_not_reported_as_a_duplicate() {
 #[test]
 fn a_released_lease_bears_no_mark_that_could_be_taken_for_ours() {
     let mut scenario = Scenario::done();
-    assert_eq!(scenario.lease.as_ref().unwrap().marks, Marks::default());
-    scenario.put(vacant(), Marks::default());
+    assert_eq!(scenario.lease.as_ref().unwrap().annotations, Annotations::default());
+    scenario.put(vacant(), Annotations::default());
     assert_ne!(scenario.lease.unwrap().record.acquire_time, Some(WallTime(0)));
 }
 
@@ -156,11 +156,11 @@ fn the_token_of_a_term_is_told_by_the_leader_by_the_watch_or_by_the_mark_of_a_re
 fn a_mark_does_not_tell_the_token_of_a_term_that_another_program_won_since() {
     let mut leader = Scenario::leading();
     leader.run(secs(5), Network::Serves);
-    let marks = leader.lease.clone().unwrap().marks;
-    assert!(marks.token.is_some());
+    let annotations = leader.lease.clone().unwrap().annotations;
+    assert!(annotations.token.is_some());
     leader.now.wall.0 += 1_000_000;
     leader.held_by("client-go");
-    leader.edit(|lease| lease.marks = marks);
+    leader.edit(|lease| lease.annotations = annotations);
     let mut newcomer = Scenario::with("pod-c", "i", Timing::default());
     newcomer.find(leader.lease.clone().unwrap());
     newcomer.look();

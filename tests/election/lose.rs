@@ -1,6 +1,6 @@
 //! P15: a term that is lost is lost at once, is reported, and is never resumed.
 
-use leasehold::election::{CallFailure, Ending, Event, Input, Purpose};
+use leasehold::election::{CallFailure, CallKind, Ending, Event, Input};
 
 use crate::scenario::{ME, Network, RIVAL, SPREAD, Scenario, millis, secs};
 
@@ -63,7 +63,7 @@ fn a_lease_made_anew_under_the_same_record_is_another_lease() {
     let mut scenario = Scenario::leading();
     let lease = scenario.lease.clone().unwrap();
     scenario.delete();
-    scenario.put(lease.record, lease.marks);
+    scenario.put(lease.record, lease.annotations);
     scenario.see();
     assert_eq!(scenario.ending(), Some(&Ending::Deleted));
 }
@@ -94,7 +94,7 @@ fn leading_again_is_a_new_term_with_a_new_token() {
     assert_eq!(scenario.holder(), Some(ME), "its own record still stands");
     scenario.work_stops();
     assert!(!scenario.leads());
-    let (record, _) = scenario.written(Purpose::Acquire);
+    let (record, _) = scenario.written(CallKind::Acquire);
     assert_eq!(record.transitions, 5, "the holder does not change");
     scenario.serve();
     assert!(scenario.leads());

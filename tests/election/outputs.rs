@@ -1,6 +1,6 @@
 //! The contract with whoever drives an election, under arbitrary inputs: the checks are [`Scenario::input`]'s.
 
-use leasehold::election::{Answer, CallFailure, Input, Jitter, Marks, Record, Request, Snapshot};
+use leasehold::election::{Annotations, Answer, CallFailure, Input, Jitter, Record, Request, Snapshot};
 use leasehold::time::WallTime;
 
 use crate::scenario::{EPOCH, ME, Network, RIVAL, Scenario, held, millis, secs, vacant};
@@ -19,7 +19,7 @@ fn any_snapshot(random: &mut Jitter, scenario: &Scenario) -> Snapshot {
     };
     let name =
         |random: &mut Jitter| [None, Some(ME), Some(RIVAL), Some("")][usize::try_from(below(random, 4)).unwrap()];
-    let own = scenario.lease.as_ref().and_then(|lease| lease.marks.incarnation.clone());
+    let own = scenario.lease.as_ref().and_then(|lease| lease.annotations.incarnation.clone());
     Snapshot {
         uid: format!("uid-{}", below(random, 3)),
         version: near.saturating_sub(3) + below(random, 7),
@@ -31,7 +31,7 @@ fn any_snapshot(random: &mut Jitter, scenario: &Scenario) -> Snapshot {
             renew_time: time(random),
             transitions: u32::try_from(below(random, 3)).unwrap(),
         },
-        marks: Marks {
+        annotations: Annotations {
             incarnation: own.filter(|_| below(random, 2) == 0),
             token: name(random).map(Into::into),
             yield_to: name(random).filter(|_| below(random, 4) == 0).map(Into::into),
@@ -86,7 +86,7 @@ fn anything(random: &mut Jitter, scenario: &mut Scenario) {
         }
         18 if scenario.lease.is_some() => scenario.delete_seen(),
         19 => scenario.held_by(RIVAL),
-        20 => scenario.put(vacant(), Marks::default()),
+        20 => scenario.put(vacant(), Annotations::default()),
         21 => scenario.input(Input::Watching(below(random, 2) == 0)),
         22 => scenario.input(Input::Fit(below(random, 3) > 0)),
         23 if below(random, 20) == 0 && !scenario.done => scenario.input(Input::Shutdown),
@@ -100,7 +100,7 @@ fn whatever_comes_in_the_outputs_keep_their_order_and_no_wait_ends_in_nothing() 
         let random = &mut Jitter::new(seed);
         let mut scenario = Scenario::new();
         if below(random, 2) == 0 {
-            scenario.put(held(RIVAL, 15), Marks::default());
+            scenario.put(held(RIVAL, 15), Annotations::default());
         }
         for _ in 0..150 {
             anything(random, &mut scenario);
@@ -120,7 +120,7 @@ fn from_wherever_a_walk_ends_a_leader_follows_once_the_world_behaves() {
             continue;
         }
         scenario.input(Input::Fit(true));
-        scenario.put(vacant(), Marks::default());
+        scenario.put(vacant(), Annotations::default());
         scenario.input(Input::Watching(false));
         if scenario.work.is_some() && scenario.told_to_stop {
             scenario.work_stops();

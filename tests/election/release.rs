@@ -1,20 +1,20 @@
 //! P9: what a release writes, and that it can only ever end one's own term.
 
-use leasehold::election::{Event, Input, Marks, Purpose, Record};
+use leasehold::election::{Annotations, CallKind, Event, Input, Record};
 
 use crate::scenario::{ME, Network, RIVAL, Scenario, millis, secs};
 
 #[test]
 fn a_release_has_the_shape_that_every_elector_understands() {
     let scenario = Scenario::releasing();
-    let (record, marks) = scenario.written(Purpose::Release);
+    let (record, annotations) = scenario.written(CallKind::Release);
     let now = Some(scenario.now.wall);
     let expected =
         Record { holder: None, lease_duration_seconds: Some(1), acquire_time: now, renew_time: now, transitions: 5 };
     assert!(record.renew_time > scenario.lease.as_ref().unwrap().record.renew_time || record.renew_time == now);
     assert_eq!(record.renew_time, record.acquire_time);
     assert_eq!(Record { acquire_time: now, renew_time: now, ..record }, expected);
-    assert_eq!(marks, Marks::default());
+    assert_eq!(annotations, Annotations::default());
 }
 
 #[test]
@@ -22,9 +22,9 @@ fn a_conflicting_release_of_what_is_still_ones_own_is_sent_again() {
     let mut scenario = Scenario::releasing();
     scenario.edit(|_| {}); // a label
     scenario.serve();
-    scenario.expect(Purpose::Observe);
+    scenario.expect(CallKind::Observe);
     scenario.serve();
-    scenario.expect(Purpose::Release);
+    scenario.expect(CallKind::Release);
     scenario.serve();
     assert_eq!((scenario.holder(), scenario.done), (None, true));
     assert_eq!(scenario.reported(&Event::Released), 1);
@@ -35,7 +35,7 @@ fn a_conflicting_release_of_what_is_anothers_is_given_up() {
     let mut scenario = Scenario::releasing();
     scenario.held_by(RIVAL);
     scenario.serve();
-    scenario.expect(Purpose::Observe);
+    scenario.expect(CallKind::Observe);
     scenario.serve();
     assert_eq!((scenario.holder(), scenario.done), (Some(RIVAL), true));
     assert_eq!(scenario.reported(&Event::Released), 0);
@@ -58,7 +58,7 @@ fn a_rival_seen_by_the_watch_ends_the_release_before_its_reply() {
     scenario.see();
     scenario.serve();
     assert_eq!((scenario.holder(), scenario.done), (Some(RIVAL), true));
-    assert_eq!(scenario.calls_for(Purpose::Release).len(), 1);
+    assert_eq!(scenario.calls_for(CallKind::Release).len(), 1);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leasehold::election::{CallFailure, Ending, Event, Purpose, Request, Timing};
+use leasehold::election::{CallFailure, CallKind, Ending, Event, Request, Timing};
 use leasehold::time::WallTime;
 
 use crate::scenario::{INCARNATION, ME, Network, Scenario, held, millis, secs};
@@ -21,14 +21,14 @@ fn a_leader_renews_by_replacement_alone_every_renew_interval() {
 #[test]
 fn a_renewal_changes_the_renew_time_and_states_the_token_and_nothing_else() {
     let scenario = Scenario::renewing();
-    let (record, marks) = scenario.written(Purpose::Renew);
+    let (record, annotations) = scenario.written(CallKind::Renew);
     let before = scenario.lease.as_ref().unwrap();
     assert!(record.renew_time > before.record.renew_time);
     assert_eq!(record.renew_time, Some(scenario.now.wall));
-    let mut expected = (before.record.clone(), before.marks.clone());
+    let mut expected = (before.record.clone(), before.annotations.clone());
     expected.0.renew_time = record.renew_time;
     expected.1.token = Some(scenario.terms[0].token.to_string());
-    assert_eq!((record, marks), expected);
+    assert_eq!((record, annotations), expected);
 }
 
 #[test]
@@ -68,7 +68,8 @@ fn a_failed_renewal_is_tried_again_after_the_retry_period_until_the_deadline() {
     let mut scenario = Scenario::leading();
     let start = scenario.now.boot;
     scenario.run(secs(10), Network::Refuses);
-    let at: Vec<_> = scenario.calls_for(Purpose::Renew).iter().map(|call| call.sent.since(start).as_millis()).collect();
+    let at: Vec<_> =
+        scenario.calls_for(CallKind::Renew).iter().map(|call| call.sent.since(start).as_millis()).collect();
     assert_eq!(at, [5_000, 7_000, 9_000]);
     assert_eq!(scenario.ending(), Some(&Ending::DeadlinePassed));
 }
@@ -80,7 +81,8 @@ fn retries_come_no_later_than_a_fifth_of_the_deadline() {
     scenario.run(millis(1), Network::Serves);
     let start = scenario.terms.first().map(|_| scenario.calls.last().unwrap().sent).unwrap();
     scenario.run(secs(15), Network::Refuses);
-    let at: Vec<_> = scenario.calls_for(Purpose::Renew).iter().map(|call| call.sent.since(start).as_millis()).collect();
+    let at: Vec<_> =
+        scenario.calls_for(CallKind::Renew).iter().map(|call| call.sent.since(start).as_millis()).collect();
     assert_eq!(at, [7_500, 10_500, 13_500]);
 }
 
@@ -103,7 +105,7 @@ fn a_renewal_and_one_more_that_hang_leave_room_for_a_third_call() {
 #[test]
 fn the_time_limit_of_a_call_is_that_of_the_timing() {
     let scenario = Scenario::renewing();
-    assert_eq!(scenario.expect(Purpose::Renew).limit, scenario.timing().call_limit());
+    assert_eq!(scenario.expect(CallKind::Renew).limit, scenario.timing().call_limit());
     assert!(
         scenario.timing().call_limit() * 2 <= scenario.timing().renewal_deadline() - scenario.timing().renew_interval()
     );
@@ -117,7 +119,7 @@ fn retry_after_is_honoured_within_the_deadline() {
         let start = scenario.now.boot - secs(5);
         scenario.fail(CallFailure::Refused { retry_after: Some(secs(asked)) });
         scenario.run(millis(4_900), Network::Hangs);
-        assert_eq!(scenario.expect(Purpose::Renew).sent.since(start).as_millis(), again, "asked for {asked} s");
+        assert_eq!(scenario.expect(CallKind::Renew).sent.since(start).as_millis(), again, "asked for {asked} s");
     }
 }
 
@@ -138,7 +140,7 @@ fn a_changed_label_is_kept_and_the_next_renewal_goes_to_its_version() {
     scenario.edit(|_| {});
     scenario.see();
     scenario.run(secs(5), Network::Hangs);
-    let Request::Replace { version, .. } = scenario.expect(Purpose::Renew).request else { panic!("a replacement") };
+    let Request::Replace { version, .. } = scenario.expect(CallKind::Renew).request else { panic!("a replacement") };
     assert_eq!(version, scenario.version());
     scenario.serve();
     assert!(scenario.leads());
@@ -158,7 +160,7 @@ fn a_duration_edited_by_hand_is_put_right() {
 fn the_mark_names_the_incarnation_and_the_acquisition() {
     let scenario = Scenario::leading();
     let lease = scenario.lease.as_ref().unwrap();
-    let mark = lease.marks.incarnation.clone().unwrap();
+    let mark = lease.annotations.incarnation.clone().unwrap();
     assert!(mark.contains(INCARNATION) && mark.contains(&lease.record.acquire_time.unwrap().to_string()), "{mark}");
     assert_eq!(lease.record.holder.as_deref(), Some(ME));
     assert_ne!(lease.record.acquire_time, held(ME, 15).acquire_time);

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use leasehold::election::{
-    Answer, CallFailure, Election, Ending, Event, Identity, Input, Marks, Output, Purpose, Record, Request, Snapshot,
-    Term, Timing, Version,
+    Annotations, Answer, CallFailure, CallKind, Election, Ending, Event, Identity, Input, Output, Record, Request,
+    Snapshot, Term, Timing, Version,
 };
 use leasehold::time::{BootTime, Now, WallTime};
 
@@ -35,7 +35,7 @@ pub fn millis(n: u64) -> Duration {
 pub struct Pending {
     pub number: u64,
     pub request: Request,
-    pub purpose: Purpose,
+    pub purpose: CallKind,
     pub limit: Duration,
     pub sent: BootTime,
 }
@@ -110,7 +110,7 @@ impl Scenario {
     /// A candidate that has looked at a Lease with this record, with its watch standing.
     pub fn watching(record: Record) -> Scenario {
         let mut scenario = Scenario::new();
-        scenario.put(record, Marks::default());
+        scenario.put(record, Annotations::default());
         scenario.look();
         scenario.input(Input::Watching(true));
         scenario
@@ -120,7 +120,7 @@ impl Scenario {
     pub fn acquiring() -> Scenario {
         let mut scenario = Scenario::watching(vacant());
         scenario.run_until_call(SPREAD);
-        scenario.expect(Purpose::Acquire);
+        scenario.expect(CallKind::Acquire);
         scenario
     }
 
@@ -137,7 +137,7 @@ impl Scenario {
     pub fn renewing() -> Scenario {
         let mut scenario = Scenario::leading();
         scenario.run_until_call(scenario.timing().renew_interval());
-        scenario.expect(Purpose::Renew);
+        scenario.expect(CallKind::Renew);
         scenario
     }
 
@@ -152,7 +152,7 @@ impl Scenario {
     /// Asked by an operator to hand over to this candidate; the work has not stopped yet.
     pub fn yielding(to: &str) -> Scenario {
         let mut scenario = Scenario::leading();
-        scenario.edit(|lease| lease.marks.yield_to = Some(to.into()));
+        scenario.edit(|lease| lease.annotations.yield_to = Some(to.into()));
         scenario.see();
         assert!(scenario.told_to_stop);
         scenario
@@ -179,7 +179,7 @@ impl Scenario {
     pub fn releasing() -> Scenario {
         let mut scenario = Scenario::stepping_down();
         scenario.work_stops();
-        scenario.expect(Purpose::Release);
+        scenario.expect(CallKind::Release);
         scenario
     }
 
@@ -335,7 +335,7 @@ impl Scenario {
     /// The first look, answered.
     pub fn look(&mut self) {
         self.input(Input::Timer);
-        self.expect(Purpose::Observe);
+        self.expect(CallKind::Observe);
         self.serve();
     }
 
@@ -352,7 +352,7 @@ impl Scenario {
 
     /// The call in flight, which must be of this kind.
     #[track_caller]
-    pub fn expect(&self, purpose: Purpose) -> &Pending {
+    pub fn expect(&self, purpose: CallKind) -> &Pending {
         let pending = self.pending.as_ref().unwrap_or_else(|| panic!("{purpose:?} expected, nothing is in flight"));
         assert_eq!(pending.purpose, purpose, "{pending:?}");
         pending
@@ -360,16 +360,16 @@ impl Scenario {
 
     /// What the call in flight writes.
     #[track_caller]
-    pub fn written(&self, purpose: Purpose) -> (Record, Marks) {
+    pub fn written(&self, purpose: CallKind) -> (Record, Annotations) {
         match &self.expect(purpose).request {
             Request::Create(content) | Request::Replace { content, .. } => {
-                (content.record.clone(), content.marks.clone())
+                (content.record.clone(), content.annotations.clone())
             }
             Request::Get => panic!("a look writes nothing"),
         }
     }
 
-    /// Why the last term ended.
+    /// Purpose the last term ended.
     pub fn ending(&self) -> Option<&Ending> {
         self.events.iter().rev().find_map(|event| match event {
             Event::StoppedLeading { why, .. } => Some(why),
@@ -381,7 +381,7 @@ impl Scenario {
         self.events.iter().filter(|reported| *reported == event).count()
     }
 
-    pub fn calls_for(&self, purpose: Purpose) -> Vec<&Pending> {
+    pub fn calls_for(&self, purpose: CallKind) -> Vec<&Pending> {
         self.calls.iter().filter(|call| call.purpose == purpose).collect()
     }
 }
@@ -432,21 +432,28 @@ impl Scenario {
             _ => return Err(CallFailure::Conflict),
         };
         let created = self.lease.is_none();
-        self.put(content.record.clone(), content.marks.clone());
+        self.put(content.record.clone(), content.annotations.clone());
         Ok(Answer::Written { lease: self.lease.clone().expect("just put"), created })
     }
 
     /// The Lease holds this now, whoever wrote it; it is made if there is none.
-    pub fn put(&mut self, record: Record, marks: Marks) {
+    pub fn put(&mut self, record: Record, annotations: Annotations) {
         self.version += 1;
         let (version, made) = (self.version, &mut self.leases_made);
         let created = self.now.wall;
         let lease = self.lease.get_or_insert_with(|| {
             *made += 1;
             let uid = format!("uid-{made}");
-            Snapshot { uid, version, created, record: record.clone(), marks: marks.clone(), coordinated: false }
+            Snapshot {
+                uid,
+                version,
+                created,
+                record: record.clone(),
+                annotations: annotations.clone(),
+                coordinated: false,
+            }
         });
-        (lease.version, lease.record, lease.marks) = (version, record, marks);
+        (lease.version, lease.record, lease.annotations) = (version, record, annotations);
     }
 
     /// The Lease as another scenario left it.
@@ -471,7 +478,7 @@ impl Scenario {
             transitions: self.lease.as_ref().map_or(0, |lease| lease.record.transitions + 1),
             ..held(name, 15)
         };
-        self.put(record, Marks::default());
+        self.put(record, Annotations::default());
     }
 
     /// The holder, whoever it is, renews.

@@ -1,6 +1,6 @@
 //! Shutdown, in every state: the work stops, what is held is released, and then the election is done.
 
-use leasehold::election::{Event, Input, Purpose};
+use leasehold::election::{CallKind, Event, Input};
 
 use crate::scenario::{ME, Network, RIVAL, Scenario, held, millis, secs};
 
@@ -35,7 +35,7 @@ fn an_acquisition_in_flight_that_succeeds_is_released() {
     scenario.serve();
     assert_eq!((scenario.leads(), scenario.work), (false, None));
     assert_eq!(scenario.reported(&Event::AcquiredTooLate), 1);
-    scenario.expect(Purpose::Release);
+    scenario.expect(CallKind::Release);
     scenario.serve();
     assert_eq!((scenario.holder(), scenario.done), (None, true));
 }
@@ -56,7 +56,7 @@ fn an_acquisition_in_doubt_is_looked_after_and_released() {
     scenario.apply_and_lose_reply();
     assert!(!scenario.done, "the others would wait for it in vain");
     scenario.serve();
-    scenario.expect(Purpose::Release);
+    scenario.expect(CallKind::Release);
     scenario.serve();
     assert_eq!((scenario.holder(), scenario.done), (None, true));
 }
@@ -68,7 +68,7 @@ fn an_acquisition_in_doubt_that_was_not_applied_is_the_end() {
     scenario.input(Input::Shutdown);
     scenario.serve();
     assert!(scenario.done);
-    assert_eq!(scenario.calls_for(Purpose::Acquire).len(), 1);
+    assert_eq!(scenario.calls_for(CallKind::Acquire).len(), 1);
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn an_acquisition_in_doubt_is_looked_after_no_longer_than_it_could_matter() {
         scenario.input(Input::Shutdown);
         scenario.run(secs(20), network);
         assert!(scenario.done, "{network:?}");
-        assert_eq!(scenario.calls_for(Purpose::Acquire).len(), 1);
+        assert_eq!(scenario.calls_for(CallKind::Acquire).len(), 1);
     }
 }
 
@@ -89,7 +89,7 @@ fn a_leader_stops_its_work_then_releases_then_is_done() {
     assert!(scenario.told_to_stop && !scenario.done && scenario.pending.is_none());
     scenario.work_stops();
     assert_eq!(scenario.holder(), Some(ME));
-    scenario.expect(Purpose::Release);
+    scenario.expect(CallKind::Release);
     scenario.serve();
     assert_eq!((scenario.holder(), scenario.done), (None, true));
 }

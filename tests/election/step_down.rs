@@ -1,6 +1,6 @@
 //! P9, P15: a term that ends by will is kept, and renewed, until its work has stopped.
 
-use leasehold::election::{Ending, Event, Input, Purpose};
+use leasehold::election::{CallKind, Ending, Event, Input};
 
 use crate::scenario::{ME, Network, RIVAL, Scenario, millis, secs};
 
@@ -17,8 +17,8 @@ fn stepping_down_stops_the_work_and_keeps_the_lease() {
 fn the_lease_is_renewed_while_the_work_stops() {
     let mut scenario = Scenario::stepping_down();
     scenario.run(secs(60), Network::Serves);
-    assert_eq!(scenario.calls_for(Purpose::Renew).len(), 12);
-    assert!(scenario.calls_for(Purpose::Release).is_empty());
+    assert_eq!(scenario.calls_for(CallKind::Renew).len(), 12);
+    assert!(scenario.calls_for(CallKind::Release).is_empty());
     assert!(!scenario.leads(), "keeping is not leading");
 }
 
@@ -29,7 +29,7 @@ fn a_renewal_in_flight_is_still_acknowledged() {
     scenario.serve();
     assert_eq!(scenario.reported(&Event::Renewed), 1);
     scenario.run(secs(9), Network::Refuses);
-    assert_eq!(scenario.calls_for(Purpose::Release).len(), 0);
+    assert_eq!(scenario.calls_for(CallKind::Release).len(), 0);
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn the_release_follows_the_end_of_the_work() {
     let mut scenario = Scenario::stepping_down();
     scenario.run(secs(7), Network::Serves);
     scenario.work_stops();
-    scenario.expect(Purpose::Release);
+    scenario.expect(CallKind::Release);
     scenario.serve();
     assert_eq!((scenario.holder(), scenario.done), (None, true));
 }
@@ -46,11 +46,11 @@ fn the_release_follows_the_end_of_the_work() {
 fn the_release_waits_for_a_renewal_in_flight() {
     let mut scenario = Scenario::stepping_down();
     scenario.run(secs(5), Network::Hangs);
-    scenario.expect(Purpose::Renew);
+    scenario.expect(CallKind::Renew);
     scenario.work_stops();
-    scenario.expect(Purpose::Renew);
+    scenario.expect(CallKind::Renew);
     scenario.serve();
-    scenario.expect(Purpose::Release);
+    scenario.expect(CallKind::Release);
     scenario.serve();
     assert_eq!((scenario.holder(), scenario.done), (None, true));
 }
@@ -80,10 +80,10 @@ fn a_rival_seen_while_the_work_stops_ends_all_writing() {
     scenario.held_by(RIVAL);
     scenario.see();
     scenario.run(secs(6), Network::Serves);
-    assert!(scenario.calls_for(Purpose::Renew).is_empty());
+    assert!(scenario.calls_for(CallKind::Renew).is_empty());
     scenario.work_stops();
     assert_eq!((scenario.holder(), scenario.done), (Some(RIVAL), true));
-    assert!(scenario.calls_for(Purpose::Release).is_empty());
+    assert!(scenario.calls_for(CallKind::Release).is_empty());
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn work_that_ends_by_itself_is_released_at_once() {
     scenario.work_stops();
     assert_eq!(scenario.ending(), Some(&Ending::WorkEnded));
     assert!(!scenario.told_to_stop, "there is nothing to stop");
-    scenario.expect(Purpose::Release);
+    scenario.expect(CallKind::Release);
     scenario.serve();
     assert_eq!((scenario.holder(), scenario.done), (None, false));
 }

@@ -1,6 +1,6 @@
 //! P1, P2: a Lease that is deleted, made anew or restored was not released: its holder is waited out.
 
-use leasehold::election::{Ending, Input, Marks, Purpose, Request};
+use leasehold::election::{Annotations, CallKind, Ending, Input, Request};
 
 use crate::scenario::{Network, RIVAL, SPREAD, Scenario, held, millis, secs, vacant};
 
@@ -22,7 +22,7 @@ fn the_holder_of_a_deleted_lease_is_waited_out() {
     scenario.delete_seen();
     no_attempt_for(&mut scenario, millis(9_999));
     scenario.run(SPREAD + millis(1), Network::Hangs);
-    assert!(matches!(scenario.expect(Purpose::Acquire).request, Request::Create(_)));
+    assert!(matches!(scenario.expect(CallKind::Acquire).request, Request::Create(_)));
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn the_holder_is_waited_out_when_a_look_finds_the_lease_gone() {
     scenario.delete();
     scenario.input(Input::Watching(false));
     scenario.run(secs(9), Network::Serves);
-    assert!(scenario.calls_for(Purpose::Acquire).is_empty());
+    assert!(scenario.calls_for(CallKind::Acquire).is_empty());
     scenario.run(secs(1) + SPREAD, Network::Serves);
     assert!(scenario.leads());
 }
@@ -40,11 +40,11 @@ fn the_holder_is_waited_out_when_a_look_finds_the_lease_gone() {
 fn the_holder_is_waited_out_when_the_lease_is_made_anew_vacant() {
     let mut scenario = five_seconds_in();
     scenario.delete();
-    scenario.put(vacant(), Marks::default());
+    scenario.put(vacant(), Annotations::default());
     scenario.see();
     no_attempt_for(&mut scenario, millis(9_999));
     scenario.run(SPREAD + millis(1), Network::Hangs);
-    scenario.expect(Purpose::Acquire);
+    scenario.expect(CallKind::Acquire);
 }
 
 #[test]
@@ -52,11 +52,11 @@ fn both_are_waited_out_when_the_lease_is_made_anew_with_another_holder() {
     for (seconds, until) in [(15, 15), (1, 10)] {
         let mut scenario = five_seconds_in();
         scenario.delete_seen();
-        scenario.put(held("pod-c", seconds), Marks::default());
+        scenario.put(held("pod-c", seconds), Annotations::default());
         scenario.see();
         no_attempt_for(&mut scenario, secs(until) - millis(1));
         scenario.run(SPREAD + millis(1), Network::Hangs);
-        scenario.expect(Purpose::Acquire);
+        scenario.expect(CallKind::Acquire);
     }
 }
 
@@ -64,7 +64,7 @@ fn both_are_waited_out_when_the_lease_is_made_anew_with_another_holder() {
 fn the_longest_of_several_vanished_records_counts() {
     let mut scenario = Scenario::watching(held(RIVAL, 60));
     scenario.delete_seen();
-    scenario.put(held("pod-c", 1), Marks::default());
+    scenario.put(held("pod-c", 1), Annotations::default());
     scenario.see();
     scenario.delete_seen();
     no_attempt_for(&mut scenario, millis(59_999));
@@ -73,11 +73,11 @@ fn the_longest_of_several_vanished_records_counts() {
 #[test]
 fn a_deletion_after_a_release_is_not_waited_out() {
     let mut scenario = five_seconds_in();
-    scenario.put(vacant(), Marks::default());
+    scenario.put(vacant(), Annotations::default());
     scenario.see();
     scenario.delete_seen();
     scenario.run(SPREAD, Network::Hangs);
-    scenario.expect(Purpose::Acquire);
+    scenario.expect(CallKind::Acquire);
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn the_holder_is_waited_out_when_a_backup_of_the_lease_is_restored() {
     earlier.work_stops();
     earlier.run(secs(5), Network::Hangs);
     let mut vacant_again = own.clone();
-    (vacant_again.record, vacant_again.marks) = (vacant(), Marks::default());
+    (vacant_again.record, vacant_again.annotations) = (vacant(), Annotations::default());
     for restored in [own, vacant_again] {
         let mut scenario = earlier.clone();
         assert!(restored.version < scenario.version() && restored.uid == scenario.lease.as_ref().unwrap().uid);
@@ -117,14 +117,14 @@ fn the_holder_is_waited_out_when_a_backup_of_the_lease_is_restored() {
 fn a_newcomer_cannot_know_of_a_deleted_lease() {
     let mut scenario = Scenario::new();
     scenario.look();
-    assert!(matches!(scenario.expect(Purpose::Acquire).request, Request::Create(_)));
+    assert!(matches!(scenario.expect(CallKind::Acquire).request, Request::Create(_)));
 }
 
 #[test]
 fn a_deletion_older_than_what_is_known_changes_nothing() {
     let mut scenario = five_seconds_in();
     let deleted = scenario.delete();
-    scenario.put(held("pod-c", 15), Marks::default());
+    scenario.put(held("pod-c", 15), Annotations::default());
     scenario.see();
     scenario.input(Input::Deleted(deleted));
     assert_eq!(scenario.election.lease(), scenario.lease.as_ref());

@@ -1,7 +1,7 @@
 //! P6: wall-clock times are written for people and as signs of life, whatever the wall clock does. Nothing is decided
 //! by them.
 
-use leasehold::election::{Input, Marks, Purpose, Record};
+use leasehold::election::{Annotations, CallKind, Input, Record};
 use leasehold::time::WallTime;
 
 use crate::scenario::{EPOCH, ME, Network, RIVAL, Scenario, held, secs, vacant};
@@ -32,7 +32,7 @@ fn the_renew_time_rises_strictly_when_the_wall_clock_stands_still() {
         scenario.now.wall = wall;
         scenario.fail(leasehold::election::CallFailure::Conflict);
         scenario.serve();
-        let (record, _) = scenario.written(Purpose::Renew);
+        let (record, _) = scenario.written(CallKind::Renew);
         assert!(record.renew_time > before.renew_time);
         scenario.serve();
     }
@@ -49,7 +49,7 @@ fn every_renewal_is_a_change_even_at_the_end_of_time() {
             scenario.pass(secs(5));
             scenario.now.wall = wall;
             scenario.input(Input::Timer);
-            let (record, _) = scenario.written(Purpose::Renew);
+            let (record, _) = scenario.written(CallKind::Renew);
             assert_ne!(record.renew_time, Some(stated), "wall clock {wall:?}");
             assert!(
                 record.renew_time <= Some(last),
@@ -66,7 +66,7 @@ fn an_acquisition_of_ones_own_record_is_a_change_whatever_the_wall_clock_says() 
         scenario.now.wall.0 += step;
         let before = scenario.lease.clone().unwrap().record;
         scenario.work_stops();
-        let (record, _) = scenario.written(Purpose::Acquire);
+        let (record, _) = scenario.written(CallKind::Acquire);
         assert!(record.acquire_time > before.renew_time && record.renew_time == record.acquire_time);
     }
 }
@@ -77,7 +77,7 @@ fn a_release_is_a_change_whatever_the_wall_clock_says() {
     scenario.now.wall.0 -= HOUR;
     let before = scenario.lease.clone().unwrap().record;
     scenario.work_stops();
-    assert!(scenario.written(Purpose::Release).0.renew_time > before.renew_time);
+    assert!(scenario.written(CallKind::Release).0.renew_time > before.renew_time);
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn a_wall_clock_anywhere_neither_shortens_nor_prolongs_the_wait_for_a_rival() {
         scenario.pass(secs(2));
         scenario.now.wall = wall;
         scenario.input(Input::Timer);
-        scenario.expect(Purpose::Acquire);
+        scenario.expect(CallKind::Acquire);
     }
 }
 
@@ -113,18 +113,18 @@ fn two_writes_of_one_process_are_never_alike() {
     let mut scenario = Scenario::leading();
     scenario.now.wall.0 -= HOUR;
     scenario.run(secs(5), Network::Hangs);
-    let (first, _) = scenario.written(Purpose::Renew);
+    let (first, _) = scenario.written(CallKind::Renew);
     scenario.lose();
     scenario.run(secs(2), Network::Hangs);
     scenario.serve(); // the look: not applied
-    let (second, _) = scenario.written(Purpose::Renew);
+    let (second, _) = scenario.written(CallKind::Renew);
     assert!(second.renew_time > first.renew_time);
 }
 
 #[test]
 fn a_record_without_times_is_acquired_and_renewed() {
     let mut scenario = Scenario::new();
-    scenario.put(Record { acquire_time: None, renew_time: None, ..vacant() }, Marks::default());
+    scenario.put(Record { acquire_time: None, renew_time: None, ..vacant() }, Annotations::default());
     scenario.run(secs(6), Network::Serves);
     assert_eq!((scenario.leads(), scenario.holder()), (true, Some(ME)));
     scenario.edit(|lease| lease.record.renew_time = None);

@@ -1,6 +1,6 @@
 //! P12: the watch is an accelerator. Its events come late, out of order, twice or never, and nothing depends on it.
 
-use leasehold::election::{Event, Input, Marks, Purpose, Version};
+use leasehold::election::{Annotations, CallKind, Event, Input, Version};
 
 use crate::scenario::{ME, Network, RIVAL, SPREAD, Scenario, held, millis, secs, vacant};
 
@@ -8,7 +8,7 @@ use crate::scenario::{ME, Network, RIVAL, SPREAD, Scenario, held, millis, secs, 
 fn an_older_event_changes_nothing() {
     let mut scenario = Scenario::watching(held(RIVAL, 15));
     let old = scenario.lease.clone().unwrap();
-    scenario.put(vacant(), Marks::default());
+    scenario.put(vacant(), Annotations::default());
     scenario.see();
     scenario.input(Input::Seen(old.clone()));
     assert_eq!(scenario.election.lease(), scenario.lease.as_ref());
@@ -22,7 +22,7 @@ fn an_event_seen_twice_is_no_sign_of_life() {
     scenario.run(secs(14), Network::Hangs);
     scenario.see();
     scenario.run(secs(1) + SPREAD, Network::Hangs);
-    scenario.expect(Purpose::Acquire);
+    scenario.expect(CallKind::Acquire);
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn a_look_that_was_overtaken_by_a_deletion_does_not_bring_the_lease_back() {
     let mut scenario = Scenario::watching(held(RIVAL, 15));
     scenario.input(Input::Watching(false));
     scenario.run(secs(2), Network::Hangs);
-    scenario.expect(Purpose::Observe);
+    scenario.expect(CallKind::Observe);
     let answer = scenario.apply(&leasehold::election::Request::Get);
     scenario.delete_seen();
     scenario.reply(answer);
@@ -59,7 +59,7 @@ fn a_look_that_found_nothing_does_not_undo_a_creation_seen_since() {
     scenario.reply(answer);
     assert_eq!(scenario.election.lease(), scenario.lease.as_ref());
     scenario.run(secs(14), Network::Serves);
-    assert!(scenario.calls_for(Purpose::Acquire).is_empty());
+    assert!(scenario.calls_for(CallKind::Acquire).is_empty());
 }
 
 #[test]
@@ -149,13 +149,13 @@ fn a_broken_watch_polls_soon_but_not_all_candidates_at_once() {
         let mut scenario = Scenario::new();
         let identity = leasehold::election::Identity { name: ME.into(), incarnation: "i".into() };
         scenario.election = leasehold::election::Election::new(identity, scenario.timing(), seed);
-        scenario.put(held(RIVAL, 3600), Marks::default());
+        scenario.put(held(RIVAL, 3600), Annotations::default());
         scenario.look();
         scenario.input(Input::Watching(true));
         let from = scenario.now.boot;
         scenario.input(Input::Watching(false));
         scenario.run(secs(2), Network::Hangs);
-        scenario.expect(Purpose::Observe).sent.since(from)
+        scenario.expect(CallKind::Observe).sent.since(from)
     };
     let gaps: Vec<_> = (0..50).map(gap).collect();
     assert!(gaps.iter().all(|gap| *gap <= secs(2)));
@@ -165,7 +165,7 @@ fn a_broken_watch_polls_soon_but_not_all_candidates_at_once() {
 #[test]
 fn a_watch_that_delivers_nothing_delays_a_takeover_by_nothing_but_a_conflict() {
     let mut scenario = Scenario::watching(held(RIVAL, 15));
-    scenario.put(vacant(), Marks::default()); // never delivered
+    scenario.put(vacant(), Annotations::default()); // never delivered
     scenario.run(secs(15) + SPREAD * 2, Network::Serves);
     assert!(scenario.leads());
 }

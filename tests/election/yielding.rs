@@ -1,6 +1,6 @@
 //! P17: hand-over on request.
 
-use leasehold::election::{Ending, Event, Input, Marks, Purpose, Record};
+use leasehold::election::{Annotations, CallKind, Ending, Event, Input, Record};
 
 use crate::scenario::{ME, Network, RIVAL, SPREAD, Scenario, held, millis, secs, vacant};
 
@@ -20,7 +20,7 @@ fn a_request_to_yield_stops_the_work_and_keeps_the_lease_until_it_has_stopped() 
         assert_eq!(scenario.ending(), Some(&Ending::Yielded(to.into())));
         scenario.run(secs(12), Network::Serves);
         assert_eq!(scenario.holder(), Some(ME));
-        assert!(scenario.calls_for(Purpose::Release).is_empty());
+        assert!(scenario.calls_for(CallKind::Release).is_empty());
     }
 }
 
@@ -28,8 +28,8 @@ fn a_request_to_yield_stops_the_work_and_keeps_the_lease_until_it_has_stopped() 
 fn the_release_clears_the_request_and_names_who_is_to_follow() {
     for to in [RIVAL, ""] {
         let scenario = yielded(to);
-        let marks = scenario.lease.as_ref().unwrap().marks.clone();
-        assert_eq!(marks, Marks { yielded_to: Some(to.into()), ..Marks::default() });
+        let annotations = scenario.lease.as_ref().unwrap().annotations.clone();
+        assert_eq!(annotations, Annotations { yielded_to: Some(to.into()), ..Annotations::default() });
     }
 }
 
@@ -38,7 +38,7 @@ fn who_has_yielded_stands_back_for_one_lease_duration() {
     let mut scenario = yielded("");
     let released_at = scenario.now.boot;
     scenario.run(secs(60), Network::Hangs);
-    let again = scenario.expect(Purpose::Acquire).sent.since(released_at);
+    let again = scenario.expect(CallKind::Acquire).sent.since(released_at);
     assert!((secs(15)..=secs(15) + SPREAD).contains(&again), "{again:?}: nobody else came, so it does");
 }
 
@@ -63,32 +63,32 @@ fn standing_back_outlasts_a_failed_call() {
 #[test]
 fn the_named_candidate_acquires_at_once() {
     let mut scenario = Scenario::watching(held(RIVAL, 15));
-    scenario.put(vacant(), Marks { yielded_to: Some(ME.into()), ..Marks::default() });
+    scenario.put(vacant(), Annotations { yielded_to: Some(ME.into()), ..Annotations::default() });
     scenario.see();
-    scenario.expect(Purpose::Acquire);
+    scenario.expect(CallKind::Acquire);
     scenario.serve();
     assert!(scenario.leads());
-    assert_eq!(scenario.lease.as_ref().unwrap().marks.yielded_to, None, "the winner clears the mark");
+    assert_eq!(scenario.lease.as_ref().unwrap().annotations.yielded_to, None, "the winner clears the mark");
 }
 
 #[test]
 fn the_others_wait_a_little_for_the_named_candidate() {
     let mut scenario = Scenario::watching(held(RIVAL, 15));
-    scenario.put(vacant(), Marks { yielded_to: Some("pod-c".into()), ..Marks::default() });
+    scenario.put(vacant(), Annotations { yielded_to: Some("pod-c".into()), ..Annotations::default() });
     scenario.see();
     let seen_at = scenario.now.boot;
     scenario.run(secs(60), Network::Hangs);
-    let waited = scenario.expect(Purpose::Acquire).sent.since(seen_at);
+    let waited = scenario.expect(CallKind::Acquire).sent.since(seen_at);
     assert!((secs(2)..=secs(2) + SPREAD).contains(&waited), "{waited:?}");
 }
 
 #[test]
 fn nobody_waits_when_anyone_may_follow() {
     let mut scenario = Scenario::watching(held(RIVAL, 15));
-    scenario.put(vacant(), Marks { yielded_to: Some(String::new()), ..Marks::default() });
+    scenario.put(vacant(), Annotations { yielded_to: Some(String::new()), ..Annotations::default() });
     scenario.see();
     scenario.run(SPREAD, Network::Hangs);
-    scenario.expect(Purpose::Acquire);
+    scenario.expect(CallKind::Acquire);
 }
 
 #[test]
@@ -97,21 +97,21 @@ fn the_lease_can_be_handed_straight_back() {
     scenario.held_by(RIVAL);
     scenario.see();
     scenario.run(secs(1), Network::Hangs);
-    scenario.put(vacant(), Marks { yielded_to: Some(ME.into()), ..Marks::default() });
+    scenario.put(vacant(), Annotations { yielded_to: Some(ME.into()), ..Annotations::default() });
     scenario.see();
-    scenario.expect(Purpose::Acquire);
+    scenario.expect(CallKind::Acquire);
 }
 
 #[test]
 fn a_request_to_yield_to_the_leader_itself_is_cleared_at_once() {
     let mut scenario = Scenario::leading();
-    scenario.edit(|lease| lease.marks.yield_to = Some(ME.into()));
+    scenario.edit(|lease| lease.annotations.yield_to = Some(ME.into()));
     scenario.see();
     assert!(scenario.leads());
     assert_eq!(scenario.reported(&Event::AlreadyLeading), 1);
-    let (_, marks) = scenario.written(Purpose::Renew);
-    assert_eq!(marks.yield_to, None);
-    assert!(marks.incarnation.is_some());
+    let (_, annotations) = scenario.written(CallKind::Renew);
+    assert_eq!(annotations.yield_to, None);
+    assert!(annotations.incarnation.is_some());
     scenario.serve();
     assert!(scenario.leads());
 }
@@ -119,7 +119,7 @@ fn a_request_to_yield_to_the_leader_itself_is_cleared_at_once() {
 #[test]
 fn a_request_is_heeded_when_it_is_found_by_a_renewals_conflict() {
     let mut scenario = Scenario::renewing();
-    scenario.edit(|lease| lease.marks.yield_to = Some(RIVAL.into()));
+    scenario.edit(|lease| lease.annotations.yield_to = Some(RIVAL.into()));
     scenario.serve(); // a conflict
     scenario.serve(); // the look
     assert_eq!(scenario.ending(), Some(&Ending::Yielded(RIVAL.into())));
@@ -128,22 +128,22 @@ fn a_request_is_heeded_when_it_is_found_by_a_renewals_conflict() {
 #[test]
 fn an_acquisition_clears_a_request_that_was_meant_for_the_holder_before() {
     let mut scenario = Scenario::new();
-    scenario.put(Record { ..vacant() }, Marks { yield_to: Some(String::new()), ..Marks::default() });
+    scenario.put(Record { ..vacant() }, Annotations { yield_to: Some(String::new()), ..Annotations::default() });
     scenario.look();
     scenario.serve();
     scenario.see();
     assert!(scenario.leads());
-    assert_eq!(scenario.lease.as_ref().unwrap().marks.yield_to, None);
+    assert_eq!(scenario.lease.as_ref().unwrap().annotations.yield_to, None);
 }
 
 #[test]
 fn a_second_request_while_the_work_stops_changes_nothing() {
     let mut scenario = Scenario::yielding(RIVAL);
-    scenario.edit(|lease| lease.marks.yield_to = Some("pod-c".into()));
+    scenario.edit(|lease| lease.annotations.yield_to = Some("pod-c".into()));
     scenario.see();
     scenario.work_stops();
     scenario.serve();
-    assert_eq!(scenario.lease.as_ref().unwrap().marks.yielded_to.as_deref(), Some(RIVAL));
+    assert_eq!(scenario.lease.as_ref().unwrap().annotations.yielded_to.as_deref(), Some(RIVAL));
 }
 
 #[test]

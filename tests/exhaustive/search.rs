@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::fmt::Write;
 use std::hash::{Hash, Hasher};
 
-use leasehold::election::Mistake;
+use leasehold::election::Mutant;
 
 use super::world::{Action, Cast, World};
 
@@ -72,7 +72,7 @@ struct Step {
     action: Option<Action>,
 }
 
-pub fn search(scope: &Scope, mistake: Option<Mistake>) -> Outcome {
+pub fn search(scope: &Scope, mistake: Option<Mutant>) -> Outcome {
     let mut steps = vec![Step { from: 0, action: None }];
     let mut terms = 0;
     let mut layer = vec![(World::new(&scope.cast, scope.faults, mistake), 0)];
@@ -110,7 +110,7 @@ pub fn search(scope: &Scope, mistake: Option<Mistake>) -> Outcome {
 
 /// From a sample of the states, among them all kinds: once all goes well, somebody leads within two lease durations
 /// and some ticks, on the slower clock.
-fn check_healing(world: &World, scope: &Scope, mistake: Option<Mistake>, index: usize) -> Result<(), String> {
+fn check_healing(world: &World, scope: &Scope, mistake: Option<Mutant>, index: usize) -> Result<(), String> {
     let over = world.nodes.iter().all(|node| node.leaving);
     if over || !index.is_multiple_of(16) {
         return Ok(());
@@ -160,7 +160,7 @@ fn actions(world: &World, scope: &Scope) -> Vec<(Action, u8)> {
         && let Some(lease) = &world.lease
     {
         actions.push((Action::Delete, 1));
-        if lease.marks.yield_to.is_none() {
+        if lease.annotations.yield_to.is_none() {
             actions.push((Action::Yield, 1));
         }
     }
@@ -212,7 +212,7 @@ impl Hasher for Mixer {
 }
 
 /// What happened, from the beginning: everything is determined by the actions, so it happens again.
-fn trace(steps: &[Step], last: usize, scope: &Scope, mistake: Option<Mistake>) -> String {
+fn trace(steps: &[Step], last: usize, scope: &Scope, mistake: Option<Mutant>) -> String {
     let mut path = Vec::new();
     let mut at = last;
     while let Some(action) = steps[at].action {

@@ -6,7 +6,8 @@ use std::cmp::Ordering;
 use std::time::Duration;
 
 use leasehold::election::{
-    Answer, CallFailure, Election, Identity, Input, Marks, Mistake, Output, Purpose, Request, Snapshot, Timing, Version,
+    Annotations, Answer, CallFailure, CallKind, Election, Identity, Input, Mutant, Output, Request, Snapshot, Timing,
+    Version,
 };
 use leasehold::time::{BootTime, Now, WallTime};
 
@@ -123,7 +124,7 @@ pub struct Cast {
 }
 
 impl Cast {
-    fn election(&self, node: usize, incarnation: &str, mistake: Option<Mistake>) -> Election {
+    fn election(&self, node: usize, incarnation: &str, mistake: Option<Mutant>) -> Election {
         let identity = Identity { name: self.names[node].into(), incarnation: incarnation.into() };
         let lease = Duration::from_secs(self.lease_seconds[node]);
         let timing = Timing::new(lease, lease * 3 / 4, lease / 4, None).expect("they fit");
@@ -132,7 +133,7 @@ impl Cast {
 }
 
 impl World {
-    pub fn new(cast: &Cast, faults: u8, mistake: Option<Mistake>) -> World {
+    pub fn new(cast: &Cast, faults: u8, mistake: Option<Mutant>) -> World {
         let node = |node: usize| {
             let incarnation = format!("life-{node}");
             Node {
@@ -201,7 +202,7 @@ impl World {
     }
 
     /// Lets it happen. `Err`: what does not hold any more.
-    pub fn act(&mut self, action: Action, cast: &Cast, mistake: Option<Mistake>) -> Result<(), String> {
+    pub fn act(&mut self, action: Action, cast: &Cast, mistake: Option<Mutant>) -> Result<(), String> {
         self.term_began = false;
         match action {
             Action::Timer(node) => self.input(node, Input::Timer)?,
@@ -255,7 +256,7 @@ impl World {
                 self.version += 1;
                 let lease = self.lease.as_mut().expect("there is a Lease");
                 lease.version = self.version;
-                lease.marks.yield_to = Some(String::new());
+                lease.annotations.yield_to = Some(String::new());
             }
             Action::Tick => self.pass(),
         }
@@ -283,7 +284,7 @@ impl World {
         }
     }
 
-    fn restart(&mut self, node: usize, same_container: bool, cast: &Cast, mistake: Option<Mistake>) {
+    fn restart(&mut self, node: usize, same_container: bool, cast: &Cast, mistake: Option<Mutant>) {
         self.abandon_call(node);
         let mut incarnation = self.nodes[node].incarnation.clone();
         if !same_container {
@@ -333,8 +334,8 @@ impl World {
             Some(lease) => (lease.uid.clone(), lease.created),
             None => (format!("uid-{}", self.leases_made), WallTime(EPOCH)),
         };
-        let (record, marks) = (content.record.clone(), content.marks.clone());
-        let lease = Snapshot { uid, version: self.version, created: made, record, marks, coordinated: false };
+        let (record, annotations) = (content.record.clone(), content.annotations.clone());
+        let lease = Snapshot { uid, version: self.version, created: made, record, annotations, coordinated: false };
         self.lease = Some(lease.clone());
         Ok(Answer::Written { lease, created })
     }
@@ -411,25 +412,25 @@ impl World {
     }
 
     /// No write without a basis.
-    fn send(&mut self, node: usize, number: u64, request: Request, purpose: Purpose) -> Result<(), String> {
+    fn send(&mut self, node: usize, number: u64, request: Request, purpose: CallKind) -> Result<(), String> {
         let clock = self.clock(node);
         let this = &mut self.nodes[node];
         let work_runs = this.work.as_ref().is_some_and(|work| !work.killed);
         match purpose {
-            Purpose::Acquire => {
+            CallKind::Acquire => {
                 let free_at = this.told.as_ref().map_or(BootTime(u64::MAX), |told| this.expiry_of(told));
                 if clock < free_at.max(this.owed_until) {
                     return Err("a candidate acquires before the holder it knows of has expired".into());
                 }
             }
-            Purpose::Release if work_runs => return Err("a release while the work runs".into()),
-            Purpose::Release
+            CallKind::Release if work_runs => return Err("a release while the work runs".into()),
+            CallKind::Release
                 if self.lease.as_ref().is_some_and(|lease| replaces(&request, lease) && !this.is_own(lease)) =>
             {
                 return Err("a release of what is another's".into());
             }
-            Purpose::Renew if this.work.is_none() => return Err("a renewal without a term".into()),
-            Purpose::Observe | Purpose::Renew | Purpose::Release => {}
+            CallKind::Renew if this.work.is_none() => return Err("a renewal without a term".into()),
+            CallKind::Observe | CallKind::Renew | CallKind::Release => {}
         }
         this.call = Some(InFlight { number, request, answer: None, answered_at: 0 });
         Ok(())
@@ -462,7 +463,8 @@ impl World {
 
     /// One line: the Lease, and what each candidate is about.
     pub fn summary(&self) -> String {
-        let lease = self.lease.as_ref().map(|lease| (lease.version, &lease.record.holder, &lease.marks.incarnation));
+        let lease =
+            self.lease.as_ref().map(|lease| (lease.version, &lease.record.holder, &lease.annotations.incarnation));
         let node = |index: usize| {
             let node = &self.nodes[index];
             let call = node.call.as_ref().map(|call| match &call.request {
@@ -477,7 +479,7 @@ impl World {
     }
 
     /// How many ticks until somebody leads, if from now on all goes well; `None`: nobody does within reason.
-    pub fn heals_within(mut self, cast: &Cast, mistake: Option<Mistake>, most: u8) -> Result<Option<u8>, String> {
+    pub fn heals_within(mut self, cast: &Cast, mistake: Option<Mutant>, most: u8) -> Result<Option<u8>, String> {
         for ticks in 0..=most {
             for _ in 0..16 {
                 for node in 0..2 {
@@ -511,10 +513,10 @@ fn replaces(request: &Request, lease: &Snapshot) -> bool {
 
 impl Node {
     fn is_own(&self, lease: &Snapshot) -> bool {
-        let mark = |marks: &Marks| {
-            marks.incarnation.as_ref().is_some_and(|mark| mark.starts_with(&format!("{} ", self.incarnation)))
+        let mark = |annotations: &Annotations| {
+            annotations.incarnation.as_ref().is_some_and(|mark| mark.starts_with(&format!("{} ", self.incarnation)))
         };
-        lease.record.holder.is_some() && mark(&lease.marks)
+        lease.record.holder.is_some() && mark(&lease.annotations)
     }
 
     /// When whoever holds what this candidate was told of can no longer lead, by this candidate's clock.

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::thread;
 use std::time::Duration;
 
-use leasehold::command::{CommandSpec, Deadlines, End, Ended, Supervisor};
+use leasehold::program::command::{CommandSpec, Deadlines, End, Ended, Supervisor};
 use leasehold::sys::{self, Signal, Signals};
 use leasehold::time::BootTime;
 

@@ -7,12 +7,12 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use leasehold::driver::exchange::Exchange;
 use leasehold::election::{Election, Identity, Input, Output, Timing};
 use leasehold::kube::event::{Events, Post, Subject, became_leader};
 use leasehold::kube::request::{self, Needed, RULES, Request, Rule};
 use leasehold::kube::service::selector_patch;
-use leasehold::kube::{CallError, Fence, Lease, Reply, Service, Verb, Why};
+use leasehold::kube::{CallError, Fence, Lease, Purpose, Reply, Service, Verb};
+use leasehold::runtime::lease_store::LeaseStore;
 use leasehold::time::{BootTime, Now, WallTime};
 use leasehold_apiserver::store::{LEASES, PODS, SERVICES, Store};
 use serde_json::{Value, json};
@@ -96,14 +96,14 @@ fn pretty(value: &Value) -> String {
 /// A candidate whose calls are made one by one.
 struct Candidate {
     election: Election,
-    exchange: Exchange,
+    exchange: LeaseStore,
     asked: Option<(u64, Request)>,
 }
 
 impl Candidate {
     fn new(name: &str, incarnation: &str) -> Candidate {
         let identity = Identity { name: name.to_owned(), incarnation: incarnation.to_owned() };
-        let exchange = Exchange::new(NAMESPACE, "web");
+        let exchange = LeaseStore::new(NAMESPACE, "web");
         Candidate { election: Election::new(identity, Timing::default(), 1), exchange, asked: None }
     }
 
@@ -145,7 +145,7 @@ fn play() -> Vec<Shown> {
     a.makes(Verb::Get, &mut cluster, "get_lease", "There is none");
     a.makes(Verb::Create, &mut cluster, "create_lease", "Acquiring a Lease that does not exist");
     let lease = a.newest(&cluster);
-    let watch = request::watch_lease(NAMESPACE, "web", lease.version(), WATCHED_FOR, Why::Observe);
+    let watch = request::watch_lease(NAMESPACE, "web", lease.version(), WATCHED_FOR, Purpose::Observe);
     cluster.watch("watch_lease", &watch, |cluster| {
         cluster.wait(interval);
         a.tell(cluster.now, Input::Timer);
@@ -195,13 +195,13 @@ fn route(cluster: &mut Cluster, lease: &Lease) {
 
     cluster.make("get_pod", "Is it labelled already?", &request::get_pod(NAMESPACE, pod)).expect("the Pod");
     cluster.make("label_pod", "No", &request::label_pod(NAMESPACE, pod, "pod", pod)).expect("the Pod");
-    let look = request::get_service(NAMESPACE, "web", Why::Route);
+    let look = request::get_service(NAMESPACE, "web", Purpose::Route);
     let found = cluster.make("get_service", "It points at nobody yet", &look).expect("the Service");
     let service = Service::parse(&found.body).expect("a Service");
     let snapshot = lease.snapshot();
     let fence = Fence { lease_created: snapshot.created, lease_uid: snapshot.uid, token: snapshot.version };
     let patch = selector_patch(service.version(), service.uid(), "pod", pod, &fence);
-    let watch = request::watch_service(NAMESPACE, "web", service.version(), WATCHED_FOR, Why::Route);
+    let watch = request::watch_service(NAMESPACE, "web", service.version(), WATCHED_FOR, Purpose::Route);
     cluster.watch("watch_service", &watch, |cluster| {
         let request = request::patch_service(NAMESPACE, "web", &patch);
         cluster.make("patch_service", "Pointing it at the leader", &request).expect("the Service");

@@ -460,7 +460,7 @@ fn every_test_that_the_guide_names_exists() {
         include_str!("command.rs"),
         include_str!("command/leftovers.rs"),
         include_str!("command/signals.rs"),
-        include_str!("../../src/command/job.rs")
+        include_str!("../../src/program/command/job.rs")
     );
     let (_, table) = include_str!("../../docs/command.md").split_once("## Each promise and its test").unwrap();
     let named: Vec<&str> = table.split('`').filter(|word| word.matches('_').count() > 2).collect();

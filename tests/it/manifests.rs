@@ -275,7 +275,7 @@ fn the_image_is_this_version_from_scratch_and_not_root() {
 /// Alerts and dashboard ask for metrics that the program has.
 #[test]
 fn every_metric_asked_for_exists() {
-    let source = text("src/metrics.rs") + &text("src/web/process.rs");
+    let source = text("src/program/metrics.rs") + &text("src/program/http/process.rs");
     let mut asked = BTreeSet::new();
     for file in ["prometheusrule.yaml", "dashboard.json"] {
         let content = text(Path::new("manifests/components/monitoring").join(file));

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use leasehold::kube::request::{self, Request};
-use leasehold::kube::{CallError, Client, ClientOptions, Failure, TransportKind, Why};
+use leasehold::kube::{CallError, Client, ClientOptions, Failure, Purpose, TransportKind};
 use serde_json::json;
 
 /// Ends a hang; decides nothing.
@@ -135,13 +135,13 @@ pub fn status(code: u16, reason: &str) -> String {
 }
 
 pub fn get() -> Request {
-    request::get_lease("ns", "web", Why::Observe)
+    request::get_lease("ns", "web", Purpose::Observe)
 }
 
 pub fn put() -> Request {
     let object =
         json!({ "metadata": { "resourceVersion": "41", "uid": "u-1" }, "spec": { "holderIdentity": "web-0" } });
-    request::replace_lease("ns", "web", &object, Why::Renew)
+    request::replace_lease("ns", "web", &object, Purpose::Renew)
 }
 
 #[track_caller]

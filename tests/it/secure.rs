@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use leasehold::election::{Content, Marks, Record};
+use leasehold::election::{Annotations, Content, Record};
 use leasehold::kube::event::{Events, Post, Subject};
 use leasehold::kube::service::selector_patch;
 use leasehold::kube::{
-    Client, ClientOptions, Credentials, Failure, Fence, Lease, Pod, Service, TransportKind, Watch, WatchEvent,
-    WatchStop, Why, client, request,
+    Client, ClientOptions, Credentials, Failure, Fence, Lease, Pod, Purpose, Service, TransportKind, Watch, WatchEvent,
+    WatchStop, client, request,
 };
 use leasehold::time::{Now, WallTime};
 use leasehold_apiserver::{Certificate, Options, Server};
@@ -60,7 +60,7 @@ impl Setup {
 
     fn create_lease(&self) -> Lease {
         let create =
-            request::create_lease("ns", "web", &Lease::new_object("ns", "web", &held_by("web-0")), Why::Acquire);
+            request::create_lease("ns", "web", &Lease::new_object("ns", "web", &held_by("web-0")), Purpose::Acquire);
         self.client.call(&create, LONG).unwrap().parse(&create, Lease::parse).unwrap()
     }
 }
@@ -79,7 +79,7 @@ fn held_by(holder: &str) -> Content {
         renew_time: Some(WallTime(1_795_359_845_000_007)),
         transitions: 1,
     };
-    Content { record, marks: Marks { incarnation: Some("pod-uid".into()), ..Marks::default() } }
+    Content { record, annotations: Annotations { incarnation: Some("pod-uid".into()), ..Annotations::default() } }
 }
 
 #[test]
@@ -89,12 +89,12 @@ fn a_lease_is_created_read_replaced_and_never_written_blindly() {
     assert_eq!(missing.failure, Failure::NotFound);
 
     let created = setup.create_lease();
-    let again = request::create_lease("ns", "web", &Lease::new_object("ns", "web", &held_by("x")), Why::Acquire);
+    let again = request::create_lease("ns", "web", &Lease::new_object("ns", "web", &held_by("x")), Purpose::Acquire);
     assert_eq!(setup.client.call(&again, LONG).unwrap_err().failure, Failure::AlreadyExists);
     assert_eq!(setup.lease(), created);
     assert_eq!(created.snapshot().record, held_by("web-0").record);
 
-    let replace = request::replace_lease("ns", "web", &created.with(&held_by("web-1")), Why::Acquire);
+    let replace = request::replace_lease("ns", "web", &created.with(&held_by("web-1")), Purpose::Acquire);
     let reply = setup.client.call(&replace, LONG).unwrap();
     let replaced = reply.parse(&replace, Lease::parse).unwrap();
     assert_eq!((reply.status, replaced.snapshot().record.holder.as_deref()), (200, Some("web-1")));
@@ -115,7 +115,7 @@ fn a_pod_is_labelled_and_a_service_pointed_at_it() {
     let pod = setup.client.call(&read, LONG).unwrap().parse(&read, Pod::parse).unwrap();
     assert_eq!((pod.label("pod"), pod.label("app")), (Some("web-0"), Some("web")));
 
-    let read = request::get_service("ns", "web", Why::Route);
+    let read = request::get_service("ns", "web", Purpose::Route);
     let service = || setup.client.call(&read, LONG).unwrap().parse(&read, Service::parse).unwrap();
     let (before, fence) = (service(), Fence { lease_created: WallTime(0), lease_uid: "u-1".into(), token: 7 });
     let patch =
@@ -227,10 +227,10 @@ fn the_longest_token_that_is_accepted_can_be_sent() {
 fn a_watch_tells_of_a_change_and_can_be_stopped() {
     let setup = Setup::new("watch");
     let created = setup.create_lease();
-    let watching = request::watch_lease("ns", "web", created.version(), Duration::from_secs(60), Why::Observe);
+    let watching = request::watch_lease("ns", "web", created.version(), Duration::from_secs(60), Purpose::Observe);
     let stop = WatchStop::new();
     let mut watch = Watch::open(&setup.client, &watching, LONG, &stop).unwrap();
-    let replace = request::replace_lease("ns", "web", &created.with(&held_by("web-1")), Why::Acquire);
+    let replace = request::replace_lease("ns", "web", &created.with(&held_by("web-1")), Purpose::Acquire);
     let reply = setup.client.call(&replace, LONG).unwrap();
     let Some(WatchEvent::Modified(object)) = watch.next() else { panic!("no event") };
     assert_eq!(Lease::from_object(object).unwrap(), reply.parse(&replace, Lease::parse).unwrap());
@@ -246,7 +246,7 @@ fn a_watch_retries_a_refused_token_and_reports_a_forgotten_version() {
     let old = setup.token();
     setup.new_token();
     setup.server.revoke_token(&old);
-    let watching = request::watch_lease("ns", "web", created.version(), Duration::from_secs(60), Why::Observe);
+    let watching = request::watch_lease("ns", "web", created.version(), Duration::from_secs(60), Purpose::Observe);
     let mut watch = Watch::open(&setup.client, &watching, LONG, &WatchStop::new()).unwrap();
     setup.server.watches().expire();
     assert_eq!(watch.next(), Some(WatchEvent::Gone));

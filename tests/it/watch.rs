@@ -6,13 +6,13 @@ use std::thread;
 use std::time::Duration;
 
 use leasehold::kube::request::{self, Request};
-use leasehold::kube::{CallError, Failure, TransportKind, Watch, WatchEvent, WatchStop, Why};
+use leasehold::kube::{CallError, Failure, Purpose, TransportKind, Watch, WatchEvent, WatchStop};
 use serde_json::{Value, json};
 
 use crate::scripted::{Connection, LONG, SHORT, Server, get, ok, status, transport};
 
 fn watch() -> Request {
-    request::watch_lease("ns", "web", 41, Duration::from_secs(300), Why::Observe)
+    request::watch_lease("ns", "web", 41, Duration::from_secs(300), Purpose::Observe)
 }
 
 fn open(server: &Server) -> Result<Watch, CallError> {

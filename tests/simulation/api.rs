@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use leasehold::election::{Answer, CallFailure, Input, Mistake, Purpose, Request};
+use leasehold::election::{Answer, CallFailure, CallKind, Input, Mutant, Request};
 use leasehold::kube::Fence;
-use leasehold::routing::{self, ServiceView};
+use leasehold::program::routing::{self, ObservedService};
 use leasehold::time::WallTime;
 
 /// The Lease as the checkers read it. Their own type: nothing of it is shared with the election.
@@ -74,13 +74,13 @@ pub struct FenceFacts {
 
 impl ServiceFacts {
     /// As a watch would deliver it to the routing.
-    pub fn view(&self) -> ServiceView {
+    pub fn view(&self) -> ObservedService {
         let fence = self.fence.as_ref().map(|fence| Fence {
             lease_created: WallTime(fence.created_seconds * 1_000_000),
             lease_uid: fence.lease_uid.clone(),
             token: fence.token,
         });
-        ServiceView { uid: self.uid.clone(), version: self.version, target: self.target.clone(), fence }
+        ObservedService { uid: self.uid.clone(), version: self.version, target: self.target.clone(), fence }
     }
 }
 
@@ -140,9 +140,9 @@ pub trait Api: Sized {
 
     fn new(seed: u64) -> Self;
 
-    fn client(mistake: Option<Mistake>) -> Self::Client;
+    fn client(mistake: Option<Mutant>) -> Self::Client;
     /// `None`: the version to be replaced is not at hand, a conflict found out without asking.
-    fn encode(client: &mut Self::Client, request: &Request, purpose: Purpose) -> Option<Self::Call>;
+    fn encode(client: &mut Self::Client, request: &Request, purpose: CallKind) -> Option<Self::Call>;
     fn decode(
         client: &mut Self::Client,
         call: &Self::Call,
@@ -158,14 +158,14 @@ pub trait Api: Sized {
     fn open(&mut self, from: u64) -> Option<Self::Stream>;
     fn read(&mut self, stream: &mut Self::Stream) -> Vec<Self::Event>;
 
-    fn encode_route(request: &routing::Request, node: usize) -> Self::RouteCall;
+    fn encode_route(request: &routing::RouteRequest, node: usize) -> Self::RouteCall;
     /// Of a patch of the Service; `None` for any other call.
     fn route_conditions(call: &Self::RouteCall) -> Option<Conditions>;
     fn serve_route(&mut self, call: &Self::RouteCall) -> Self::RouteReply;
     fn decode_route(
         call: &Self::RouteCall,
         outcome: Outcome<Self::RouteReply>,
-    ) -> Result<routing::Answer, routing::CallFailure>;
+    ) -> Result<routing::RouteReply, routing::RouteFailure>;
     fn service(&self) -> Option<ServiceFacts>;
     fn edit_service(&mut self, edit: &ServiceEdit);
 

@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use leasehold::election::{
-    Answer, CallFailure, Content, Input, Marks, Mistake, Purpose, Record, Request, Snapshot, Version,
+    Annotations, Answer, CallFailure, CallKind, Content, Input, Mutant, Record, Request, Snapshot, Version,
 };
-use leasehold::routing;
+use leasehold::program::routing;
 use leasehold::time::WallTime;
 
 use crate::api::{Api, Conditions, Edit, Facts, FenceFacts, ForeignRecord, Outcome, ServiceEdit, ServiceFacts};
@@ -42,7 +42,7 @@ pub struct Call {
 
 #[derive(Clone)]
 pub struct RouteCall {
-    request: routing::Request,
+    request: routing::RouteRequest,
     node: usize,
 }
 
@@ -72,7 +72,7 @@ impl Event {
 
 pub struct Client {
     read: Vec<(Version, String, u64)>,
-    mistake: Option<Mistake>,
+    mistake: Option<Mutant>,
 }
 
 impl Client {
@@ -94,20 +94,20 @@ impl Model {
         snapshot
     }
 
-    fn create(&mut self, record: Record, marks: Marks, label: u64, wall_micros: i64) -> Snapshot {
+    fn create(&mut self, record: Record, annotations: Annotations, label: u64, wall_micros: i64) -> Snapshot {
         self.leases_made += 1;
         let uid = format!("uid-{}", self.leases_made);
         let created = WallTime(wall_micros / 1_000_000 * 1_000_000);
-        self.put(Snapshot { uid, version: 0, created, record, marks, coordinated: false }, label)
+        self.put(Snapshot { uid, version: 0, created, record, annotations, coordinated: false }, label)
     }
 
     fn replace(&mut self, call: &Call, version: Version, content: &Content, wall_micros: i64) -> Reply {
-        let Content { record, marks } = content.clone();
+        let Content { record, annotations } = content.clone();
         let Some(found) = self.lease.clone() else {
             if call.uid.is_some() {
                 return Reply::Conflict;
             }
-            let lease = self.create(record, marks, call.label, wall_micros);
+            let lease = self.create(record, annotations, call.label, wall_micros);
             return Reply::Written { lease, label: call.label, created: true };
         };
         let before = found.snapshot;
@@ -116,7 +116,7 @@ impl Model {
             return Reply::Conflict;
         }
         let label = if call.unconditional { found.label } else { call.label };
-        let lease = Snapshot { record, marks, ..before.clone() };
+        let lease = Snapshot { record, annotations, ..before.clone() };
         let lease = if lease == before && label == found.label { before } else { self.put(lease, label) };
         Reply::Written { lease, label, created: false }
     }
@@ -129,7 +129,7 @@ impl Api for Model {
     type Event = Event;
     type Stream = usize;
     type RouteCall = RouteCall;
-    type RouteReply = Result<routing::Answer, routing::CallFailure>;
+    type RouteReply = Result<routing::RouteReply, routing::RouteFailure>;
 
     fn new(_: u64) -> Model {
         let mut model = Model { version: 99, ..Model::default() };
@@ -137,16 +137,16 @@ impl Api for Model {
         model
     }
 
-    fn client(mistake: Option<Mistake>) -> Client {
+    fn client(mistake: Option<Mutant>) -> Client {
         Client { read: Vec::new(), mistake }
     }
 
-    fn encode(client: &mut Client, request: &Request, _: Purpose) -> Option<Call> {
+    fn encode(client: &mut Client, request: &Request, _: CallKind) -> Option<Call> {
         let mut call = Call { request: request.clone(), uid: None, label: 0, unconditional: false };
         if let Request::Replace { version, .. } = request {
             let (_, uid, label) = client.read.iter().find(|(read, ..)| read == version)?;
             call.label = *label;
-            call.unconditional = client.mistake == Some(Mistake::WriteWithoutVersion);
+            call.unconditional = client.mistake == Some(Mutant::WriteWithoutVersion);
             call.uid = Some(uid.clone()).filter(|_| !call.unconditional);
         }
         Some(call)
@@ -201,7 +201,7 @@ impl Api for Model {
             },
             Request::Create(_) if self.lease.is_some() => Reply::Conflict,
             Request::Create(content) => {
-                let lease = self.create(content.record.clone(), content.marks.clone(), 0, wall_micros);
+                let lease = self.create(content.record.clone(), content.annotations.clone(), 0, wall_micros);
                 Reply::Written { lease, label: 0, created: true }
             }
             Request::Replace { version, content } => self.replace(call, *version, content, wall_micros),
@@ -218,27 +218,27 @@ impl Api for Model {
         news
     }
 
-    fn encode_route(request: &routing::Request, node: usize) -> RouteCall {
+    fn encode_route(request: &routing::RouteRequest, node: usize) -> RouteCall {
         RouteCall { request: request.clone(), node }
     }
 
     fn route_conditions(call: &RouteCall) -> Option<Conditions> {
-        let patches = matches!(call.request, routing::Request::PatchService { .. });
+        let patches = matches!(call.request, routing::RouteRequest::PatchService { .. });
         patches.then_some(Conditions { version: true, uid: true })
     }
 
     fn serve_route(&mut self, call: &RouteCall) -> Self::RouteReply {
         match &call.request {
-            routing::Request::GetPod => return Ok(routes::labelled(self.labelled.contains(&call.node))),
-            routing::Request::LabelPod => {
+            routing::RouteRequest::GetPod => return Ok(routes::labelled(self.labelled.contains(&call.node))),
+            routing::RouteRequest::LabelPod => {
                 self.labelled.push(call.node);
                 return Ok(routes::labelled(true));
             }
-            routing::Request::GetService => {}
-            routing::Request::PatchService { version, uid, fence } => {
-                let service = self.service.as_mut().ok_or(routing::CallFailure::NotFound)?;
+            routing::RouteRequest::GetService => {}
+            routing::RouteRequest::PatchService { version, uid, fence } => {
+                let service = self.service.as_mut().ok_or(routing::RouteFailure::NotFound)?;
                 if service.version != *version || service.uid != *uid {
-                    return Err(routing::CallFailure::Conflict);
+                    return Err(routing::RouteFailure::Conflict);
                 }
                 self.version += 1;
                 service.version = self.version;
@@ -250,14 +250,14 @@ impl Api for Model {
                 });
             }
         }
-        let service = self.service.as_ref().ok_or(routing::CallFailure::NotFound)?;
-        Ok(routing::Answer::Service(service.view()))
+        let service = self.service.as_ref().ok_or(routing::RouteFailure::NotFound)?;
+        Ok(routing::RouteReply::Service(service.view()))
     }
 
     fn decode_route(_: &RouteCall, outcome: Outcome<Self::RouteReply>) -> Self::RouteReply {
         match outcome {
             Outcome::Reply(reply) => reply,
-            _ => Err(routing::CallFailure::Failed),
+            _ => Err(routing::RouteFailure::Failed),
         }
     }
 
@@ -323,7 +323,7 @@ impl Api for Model {
             Edit::Label(value) => label = *value,
             Edit::Strategy(set) if snapshot.coordinated == *set => return,
             Edit::Strategy(set) => snapshot.coordinated = *set,
-            Edit::YieldTo(name) => snapshot.marks.yield_to = Some(name.clone()),
+            Edit::YieldTo(name) => snapshot.annotations.yield_to = Some(name.clone()),
         }
         self.put(snapshot, label);
     }
@@ -345,7 +345,7 @@ impl Api for Model {
                 self.put(Snapshot { record, coordinated: false, ..snapshot }, label);
             }
             None => {
-                self.create(record, Marks::default(), 0, wall_micros);
+                self.create(record, Annotations::default(), 0, wall_micros);
             }
         }
         true

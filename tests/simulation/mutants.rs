@@ -6,43 +6,43 @@ use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use leasehold::election::Mistake;
+use leasehold::election::Mutant;
 
 use crate::model::Model;
-use crate::parameters::{Mutant, NodeMistake};
+use crate::parameters::{AnyMutant, NodeMistake};
 use crate::schedule;
 
 /// Within so many schedules each must be caught; the main run is as long, or longer.
 const BUDGET: u64 = 400;
 
-const ALL: [Mutant; 18] = [
-    Mutant::Election(Mistake::DeadlineFromReply),
-    Mutant::Election(Mistake::ExpiryByWallClock),
-    Mutant::Election(Mistake::ExpiryByOwnDuration),
-    Mutant::Election(Mistake::WriteWithoutVersion),
-    Mutant::Election(Mistake::RetryAfterConflict),
-    Mutant::Election(Mistake::ReleaseBeforeWorkStopped),
-    Mutant::Election(Mistake::ReleaseWithoutOwnership),
-    Mutant::Election(Mistake::LeadOnBesideRival),
-    Mutant::Election(Mistake::ResumeTerm),
-    Mutant::Election(Mistake::AmbiguousIsSuccess),
-    Mutant::Election(Mistake::IdentityWithoutIncarnation),
-    Mutant::Election(Mistake::DeletionIsRelease),
-    Mutant::Election(Mistake::LateAcquisitionLeads),
-    Mutant::Election(Mistake::UnfencedRoute),
-    Mutant::Node(NodeMistake::ClockStopsInSuspend),
-    Mutant::Node(NodeMistake::NoKillTimer),
-    Mutant::Node(NodeMistake::StoppedWhenTold),
-    Mutant::Node(NodeMistake::StartsUnasked),
+const ALL: [AnyMutant; 18] = [
+    AnyMutant::Election(Mutant::DeadlineFromReply),
+    AnyMutant::Election(Mutant::ExpiryByWallClock),
+    AnyMutant::Election(Mutant::ExpiryByOwnDuration),
+    AnyMutant::Election(Mutant::WriteWithoutVersion),
+    AnyMutant::Election(Mutant::RetryAfterConflict),
+    AnyMutant::Election(Mutant::ReleaseBeforeWorkStopped),
+    AnyMutant::Election(Mutant::ReleaseWithoutOwnership),
+    AnyMutant::Election(Mutant::LeadOnBesideRival),
+    AnyMutant::Election(Mutant::ResumeTerm),
+    AnyMutant::Election(Mutant::AmbiguousIsSuccess),
+    AnyMutant::Election(Mutant::IdentityWithoutIncarnation),
+    AnyMutant::Election(Mutant::DeletionIsRelease),
+    AnyMutant::Election(Mutant::LateAcquisitionLeads),
+    AnyMutant::Election(Mutant::UnfencedRoute),
+    AnyMutant::Node(NodeMistake::ClockStopsInSuspend),
+    AnyMutant::Node(NodeMistake::NoKillTimer),
+    AnyMutant::Node(NodeMistake::StoppedWhenTold),
+    AnyMutant::Node(NodeMistake::StartsUnasked),
 ];
 
 /// The line of the table, or `None` when it survived.
-fn hunt(mutant: Mutant) -> Option<String> {
+fn hunt(mutant: AnyMutant) -> Option<String> {
     (0..BUDGET).find_map(|seed| {
         let violation = schedule::run::<Model>(seed, Some(mutant), false).violation?;
         let name = match mutant {
-            Mutant::Election(mistake) => format!("{mistake:?}"),
-            Mutant::Node(mistake) => format!("{mistake:?}"),
+            AnyMutant::Election(mistake) => format!("{mistake:?}"),
+            AnyMutant::Node(mistake) => format!("{mistake:?}"),
         };
         let what: String = violation.what.chars().take(90).collect();
         Some(format!("{name:28} | {:11} | {:>5} | {what}", format!("{:?}", violation.check), seed + 1))

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use leasehold::election::{Answer, CallFailure, Input, Purpose, Request};
+use leasehold::election::{Answer, CallFailure, CallKind, Input, Request};
 
 use crate::api::{Api, Outcome};
 use crate::checks::Sending;
@@ -48,7 +48,7 @@ pub struct Stream<A: Api> {
 }
 
 impl<A: Api> World<A> {
-    pub fn call(&mut self, node: usize, number: u64, request: &Request, purpose: Purpose, limit: Duration) {
+    pub fn call(&mut self, node: usize, number: u64, request: &Request, purpose: CallKind, limit: Duration) {
         let caller = &mut self.nodes[node];
         let life = caller.life;
         let sent = caller.clock.boot(self.now);

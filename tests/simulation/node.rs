@@ -7,14 +7,14 @@ use std::collections::VecDeque;
 
 use leasehold::election::{Election, Event as Report, Identity, Input, Output, Validity};
 use leasehold::kube::Fence;
-use leasehold::routing;
+use leasehold::program::routing;
 use leasehold::time::BootTime;
 
 use crate::api::Api;
 use crate::checks::{Lead, Writer};
 use crate::clock::{Clock, MILLI, Real, SECOND};
 use crate::network::Stream;
-use crate::parameters::{KILL_LATENCY, Mutant, NodeMistake, NodeParameters};
+use crate::parameters::{AnyMutant, KILL_LATENCY, NodeMistake, NodeParameters};
 use crate::routes::{self, Route};
 use crate::world::{Event, Stimulus, World};
 
@@ -123,7 +123,7 @@ impl<A: Api> World<A> {
         }
         let same_pod = life > 0 && self.random.chance(400);
         let mistake = match self.mutant {
-            Some(Mutant::Election(mistake)) => Some(mistake),
+            Some(AnyMutant::Election(mistake)) => Some(mistake),
             _ => None,
         };
         let seed = self.random.next();
@@ -157,7 +157,7 @@ impl<A: Api> World<A> {
         }
         self.handle(node, Input::Timer);
         if self.parameters.routes {
-            self.tell_route(node, routing::Input::Timer);
+            self.tell_route(node, routing::RouteInput::Timer);
         }
     }
 
@@ -272,13 +272,13 @@ impl<A: Api> World<A> {
             Output::StartWork(term) => {
                 self.start_work(node, term.token);
                 if self.parameters.routes {
-                    self.tell_route(node, routing::Input::Lead(Fence::of(&term)));
+                    self.tell_route(node, routing::RouteInput::Lead(Fence::of(&term)));
                 }
             }
             Output::StopWork { token } => {
                 self.stop_work(node, token);
                 if self.parameters.routes {
-                    self.tell_route(node, routing::Input::Lost);
+                    self.tell_route(node, routing::RouteInput::Lost);
                 }
             }
             Output::Report(report) => self.report(node, &report),
@@ -388,7 +388,7 @@ impl<A: Api> World<A> {
         let asleep = self.nodes[node].nap.is_some_and(|nap| nap.machine);
         let worker = &mut self.nodes[node];
         let alive = worker.work.as_ref().is_some_and(|work| work.number == number);
-        if !alive || asleep || self.mutant == Some(Mutant::Node(NodeMistake::NoKillTimer)) {
+        if !alive || asleep || self.mutant == Some(AnyMutant::Node(NodeMistake::NoKillTimer)) {
             return;
         }
         worker.kill_armed = None;

@@ -6,7 +6,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use leasehold::election::{Mistake, Timing};
+use leasehold::election::{Mutant, Timing};
 
 use crate::clock::{MILLI, Real, SECOND};
 use crate::random::Random;
@@ -16,9 +16,9 @@ pub const KILL_LATENCY: Real = 10 * MILLI;
 
 /// A mistake built into every node of a schedule.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Mutant {
+pub enum AnyMutant {
     /// Of the election, the routing or the JSON.
-    Election(Mistake),
+    Election(Mutant),
     /// Of what drives it.
     Node(NodeMistake),
 }

@@ -6,8 +6,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use leasehold::election::Mistake;
-use leasehold::routing::{self, Answer, CallFailure, Input, Output, Routing};
+use leasehold::election::Mutant;
+use leasehold::program::routing::{self, RouteFailure, RouteInput, RouteOutput, RouteReply, Routing};
 
 use crate::api::{Api, Edit, Outcome, ServiceEdit};
 use crate::clock::{MILLI, Real, SECOND};
@@ -17,7 +17,7 @@ use crate::world::{Event, World};
 pub struct Route<A: Api> {
     routing: Routing,
     awaits: Option<u64>,
-    inbox: VecDeque<Input>,
+    inbox: VecDeque<RouteInput>,
     /// What came while the process was paused.
     frozen: Vec<Step<A>>,
     generation: u64,
@@ -26,7 +26,7 @@ pub struct Route<A: Api> {
 /// What happens to routes.
 pub enum Step<A: Api> {
     Wake { node: usize, life: usize, generation: u64 },
-    Tell { node: usize, life: usize, input: Input },
+    Tell { node: usize, life: usize, input: RouteInput },
     Arrive(Patch<A>),
     Reply { node: usize, life: usize, number: u64, call: A::RouteCall, outcome: Outcome<A::RouteReply> },
     Edit,
@@ -42,7 +42,7 @@ pub struct Patch<A: Api> {
 }
 
 impl<A: Api> Route<A> {
-    pub fn new(value: String, retry_period: Duration, mistake: Option<Mistake>) -> Route<A> {
+    pub fn new(value: String, retry_period: Duration, mistake: Option<Mutant>) -> Route<A> {
         let routing = Routing::new(value, retry_period).with_mistake(mistake);
         Route { routing, awaits: None, inbox: VecDeque::new(), frozen: Vec::new(), generation: 0 }
     }
@@ -60,7 +60,7 @@ impl<A: Api> World<A> {
             Step::Wake { node, life, generation } => {
                 let current = self.route(node, life).is_some_and(|route| route.generation == generation);
                 if current {
-                    self.route_input(node, life, Input::Timer);
+                    self.route_input(node, life, RouteInput::Timer);
                 }
             }
             Step::Tell { node, life, input } => self.route_input(node, life, input),
@@ -71,7 +71,7 @@ impl<A: Api> World<A> {
                     return;
                 }
                 let result = A::decode_route(&call, outcome);
-                self.route_input(node, life, Input::Reply { call: number, result });
+                self.route_input(node, life, RouteInput::Reply { call: number, result });
                 while let Some(input) = self.route(node, life).filter(|route| route.awaits.is_none()).and_then(pop) {
                     self.route_input(node, life, input);
                 }
@@ -111,15 +111,15 @@ impl<A: Api> World<A> {
         found.process.as_mut()?.route.as_mut()
     }
 
-    pub fn tell_route(&mut self, node: usize, input: Input) {
+    pub fn tell_route(&mut self, node: usize, input: RouteInput) {
         let life = self.nodes[node].life;
         self.schedule(0, Event::Route(Step::Tell { node, life, input }));
     }
 
-    fn route_input(&mut self, node: usize, life: usize, input: Input) {
+    fn route_input(&mut self, node: usize, life: usize, input: RouteInput) {
         let now = self.nodes[node].clock.boot(self.now);
         let Some(route) = self.route(node, life) else { return };
-        if route.awaits.is_some() && !matches!(input, Input::Reply { .. }) {
+        if route.awaits.is_some() && !matches!(input, RouteInput::Reply { .. }) {
             return route.inbox.push_back(input);
         }
         route.routing.handle(now, input);
@@ -130,18 +130,18 @@ impl<A: Api> World<A> {
         loop {
             let Some(route) = self.route(node, life) else { return };
             match route.routing.poll() {
-                Output::Call { call, request } => self.call_for_route(node, life, call, &request),
-                Output::Report(event) => {
+                RouteOutput::Call { call, request } => self.call_for_route(node, life, call, &request),
+                RouteOutput::Report(event) => {
                     self.note(|_| format!("node {node}'s route: {event:?}"));
                     match event {
-                        routing::Event::ServiceUpdated => self.count("routes set"),
-                        routing::Event::SelectorChanged { .. } => self.count("routes put right"),
-                        routing::Event::SteppedBack { .. } => self.count("routes left to a later term"),
-                        routing::Event::PodLabelled { .. } => {}
+                        routing::RouteEvent::ServiceUpdated => self.count("routes set"),
+                        routing::RouteEvent::SelectorChanged { .. } => self.count("routes put right"),
+                        routing::RouteEvent::SteppedBack { .. } => self.count("routes left to a later term"),
+                        routing::RouteEvent::PodLabelled { .. } => {}
                     }
                 }
-                Output::Drained { .. } => {}
-                Output::WaitUntil(at) => {
+                RouteOutput::Drained { .. } => {}
+                RouteOutput::WaitUntil(at) => {
                     route.generation += 1;
                     let generation = route.generation;
                     if let Some(at) = at {
@@ -154,20 +154,20 @@ impl<A: Api> World<A> {
         }
     }
 
-    fn call_for_route(&mut self, node: usize, life: usize, number: u64, request: &routing::Request) {
+    fn call_for_route(&mut self, node: usize, life: usize, number: u64, request: &routing::RouteRequest) {
         if let Some(route) = self.route(node, life) {
             route.awaits = Some(number);
         }
         let call = A::encode_route(request, node);
-        if let routing::Request::PatchService { fence, .. } = request
+        if let routing::RouteRequest::PatchService { fence, .. } = request
             && self.nodes[node].leading(self.now) != Some(fence.token)
         {
             self.count("routes not sent: the term was over");
-            let result = Err(CallFailure::NotSent);
+            let result = Err(RouteFailure::NotSent);
             if let Some(route) = self.route(node, life) {
                 route.awaits = None;
             }
-            return self.tell_route(node, Input::Reply { call: number, result });
+            return self.tell_route(node, RouteInput::Reply { call: number, result });
         }
         self.checks.route_sent(node, A::route_conditions(&call));
         let (limit, quick) = (2 * SECOND, self.routes_random.within(300_000..=3 * MILLI));
@@ -216,7 +216,7 @@ impl<A: Api> World<A> {
         for node in 0..self.nodes.len() {
             let delay = self.routes_random.magnitude(MILLI..=SECOND);
             if self.nodes[node].watches && self.routes_random.chance(700) {
-                let (life, input) = (self.nodes[node].life, Input::Seen(view.clone()));
+                let (life, input) = (self.nodes[node].life, RouteInput::Seen(view.clone()));
                 self.schedule(delay, Event::Route(Step::Tell { node, life, input }));
             }
         }
@@ -249,11 +249,11 @@ impl<A: Api> World<A> {
     }
 }
 
-fn pop<A: Api>(route: &mut Route<A>) -> Option<Input> {
+fn pop<A: Api>(route: &mut Route<A>) -> Option<RouteInput> {
     route.inbox.pop_front()
 }
 
 /// An answer about the Pod.
-pub fn labelled(labelled: bool) -> Answer {
-    Answer::Pod { labelled }
+pub fn labelled(labelled: bool) -> RouteReply {
+    RouteReply::Pod { labelled }
 }

@@ -6,7 +6,7 @@ use std::thread;
 
 use crate::api::Api;
 use crate::clock::Real;
-use crate::parameters::{Mutant, Parameters};
+use crate::parameters::{AnyMutant, Parameters};
 use crate::schedule::{self, Verdict};
 
 /// What a range of schedules came to.
@@ -71,7 +71,7 @@ pub fn run<A: Api>(seeds: std::ops::Range<u64>, keep_going: bool) -> Summary {
 }
 
 /// Runs one schedule again and prints all that is needed to understand it.
-pub fn replay<A: Api>(seed: u64, mutant: Option<Mutant>, events: usize) -> Verdict {
+pub fn replay<A: Api>(seed: u64, mutant: Option<AnyMutant>, events: usize) -> Verdict {
     print!("{}", Parameters::draw(seed));
     let verdict = schedule::run::<A>(seed, mutant, true);
     let skipped = verdict.trace.len().saturating_sub(events);

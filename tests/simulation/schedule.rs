@@ -10,7 +10,7 @@ use crate::api::Api;
 use crate::checks::{Check, Violation};
 use crate::clock::{MILLI, Real, SECOND};
 use crate::faults::LONGEST_EDITED_SECONDS;
-use crate::parameters::{Mutant, Parameters};
+use crate::parameters::{AnyMutant, Parameters};
 use crate::world::World;
 
 /// What became of a schedule.
@@ -21,7 +21,7 @@ pub struct Verdict {
     pub trace: Vec<String>,
 }
 
-pub fn run<A: Api>(seed: u64, mutant: Option<Mutant>, traced: bool) -> Verdict {
+pub fn run<A: Api>(seed: u64, mutant: Option<AnyMutant>, traced: bool) -> Verdict {
     let mut world = World::<A>::new(Parameters::draw(seed), mutant, traced);
     live_through(&mut world);
     Verdict {

@@ -1,15 +1,15 @@
 //! The API server as it is served to tests, and the shipped code in front of it: every call is the bytes that
 //! leasehold sends, every answer the bytes that it parses.
 //!
-//! PURE: [`Store`] and [`Exchange`] are.
+//! PURE: [`Store`] and [`LeaseStore`] are.
 
 use std::sync::Arc;
 
-use leasehold::driver::exchange::Exchange;
-use leasehold::election::{Answer, CallFailure, Input, Mistake, Purpose, Request};
+use leasehold::election::{Answer, CallFailure, CallKind, Input, Mutant, Request};
 use leasehold::kube::service::selector_patch;
-use leasehold::kube::{self, CallError, Failure, Transport, TransportKind, WatchEvent, Why, request};
-use leasehold::routing::{self, ServiceView};
+use leasehold::kube::{self, CallError, Failure, Purpose, Transport, TransportKind, WatchEvent, request};
+use leasehold::program::routing::{self, ObservedService};
+use leasehold::runtime::lease_store::LeaseStore;
 use leasehold::time::WallTime;
 use leasehold_apiserver::store::{self, Fields, LEASES, PODS, SERVICES, Store, Watch};
 use serde_json::{Value, json};
@@ -87,7 +87,7 @@ fn conditions(body: &str) -> Option<Conditions> {
 }
 
 impl Api for Wire {
-    type Client = Exchange;
+    type Client = LeaseStore;
     type Call = kube::Request;
     type Reply = Reply;
     type Event = Arc<[u8]>;
@@ -111,19 +111,19 @@ impl Api for Wire {
         Wire { store, saved: None }
     }
 
-    fn client(mistake: Option<Mistake>) -> Exchange {
-        Exchange::new(NAMESPACE, NAME).with_mistake(mistake)
+    fn client(mistake: Option<Mutant>) -> LeaseStore {
+        LeaseStore::new(NAMESPACE, NAME).with_mistake(mistake)
     }
 
-    fn encode(exchange: &mut Exchange, request: &Request, purpose: Purpose) -> Option<kube::Request> {
+    fn encode(exchange: &mut LeaseStore, request: &Request, purpose: CallKind) -> Option<kube::Request> {
         exchange.request(request, purpose)
     }
 
-    fn decode(exchange: &mut Exchange, call: &kube::Request, outcome: Outcome<Reply>) -> Result<Answer, CallFailure> {
+    fn decode(exchange: &mut LeaseStore, call: &kube::Request, outcome: Outcome<Reply>) -> Result<Answer, CallFailure> {
         exchange.answer(call, result_of(call, outcome))
     }
 
-    fn decode_event(exchange: &mut Exchange, line: &Arc<[u8]>) -> Option<Input> {
+    fn decode_event(exchange: &mut LeaseStore, line: &Arc<[u8]>) -> Option<Input> {
         match WatchEvent::parse(line) {
             WatchEvent::Modified(object) => exchange.seen(object).ok().map(Input::Seen),
             WatchEvent::Deleted(object) => version(&object).map(Input::Deleted),
@@ -145,7 +145,7 @@ impl Api for Wire {
 
     fn open(&mut self, from: u64) -> Option<Watch> {
         let lasting = std::time::Duration::from_secs(300);
-        let call = request::watch_lease(NAMESPACE, NAME, from, lasting, kube::Why::Observe);
+        let call = request::watch_lease(NAMESPACE, NAME, from, lasting, kube::Purpose::Observe);
         self.store.handle(&store::Request::new(call.verb.method(), call.path), 0).watch
     }
 
@@ -153,13 +153,13 @@ impl Api for Wire {
         self.store.read_watch(watch).iter().map(|event| event.line().into()).collect()
     }
 
-    fn encode_route(request: &routing::Request, node: usize) -> kube::Request {
+    fn encode_route(request: &routing::RouteRequest, node: usize) -> kube::Request {
         let pod = routes::value(node);
         match request {
-            routing::Request::GetPod => request::get_pod(NAMESPACE, &pod),
-            routing::Request::LabelPod => request::label_pod(NAMESPACE, &pod, ROUTE_LABEL, &pod),
-            routing::Request::GetService => request::get_service(NAMESPACE, NAME, Why::Route),
-            routing::Request::PatchService { version, uid, fence } => {
+            routing::RouteRequest::GetPod => request::get_pod(NAMESPACE, &pod),
+            routing::RouteRequest::LabelPod => request::label_pod(NAMESPACE, &pod, ROUTE_LABEL, &pod),
+            routing::RouteRequest::GetService => request::get_service(NAMESPACE, NAME, Purpose::Route),
+            routing::RouteRequest::PatchService { version, uid, fence } => {
                 let patch = selector_patch(*version, uid, ROUTE_LABEL, &pod, fence);
                 request::patch_service(NAMESPACE, NAME, &patch)
             }
@@ -175,14 +175,17 @@ impl Api for Wire {
         self.handle(call, 0)
     }
 
-    fn decode_route(call: &kube::Request, outcome: Outcome<Reply>) -> Result<routing::Answer, routing::CallFailure> {
+    fn decode_route(
+        call: &kube::Request,
+        outcome: Outcome<Reply>,
+    ) -> Result<routing::RouteReply, routing::RouteFailure> {
         let read = result_of(call, outcome).and_then(|reply| {
             if call.resource == kube::Resource::Pod {
                 let pod = reply.parse(call, kube::Pod::parse)?;
                 return Ok(routes::labelled(pod.label(ROUTE_LABEL) == Some(call.name.as_str())));
             }
             let service = reply.parse(call, kube::Service::parse)?;
-            Ok(routing::Answer::Service(ServiceView {
+            Ok(routing::RouteReply::Service(ObservedService {
                 uid: service.uid().to_owned(),
                 version: service.version(),
                 target: service.selector_value(ROUTE_LABEL).map(str::to_owned),
@@ -190,10 +193,10 @@ impl Api for Wire {
             }))
         });
         read.map_err(|error| match error.failure {
-            Failure::NotFound => routing::CallFailure::NotFound,
-            Failure::Conflict => routing::CallFailure::Conflict,
-            Failure::Forbidden(_) => routing::CallFailure::Forbidden,
-            _ => routing::CallFailure::Failed,
+            Failure::NotFound => routing::RouteFailure::NotFound,
+            Failure::Conflict => routing::RouteFailure::Conflict,
+            Failure::Forbidden(_) => routing::RouteFailure::Forbidden,
+            _ => routing::RouteFailure::Failed,
         })
     }
 

@@ -13,7 +13,7 @@ use crate::checks::{Check, Checks, Writer};
 use crate::clock::{Real, SECOND};
 use crate::foreign::Foreign;
 use crate::node::Node;
-use crate::parameters::{Mutant, NodeMistake, Parameters};
+use crate::parameters::{AnyMutant, NodeMistake, Parameters};
 use crate::random::Random;
 
 /// Something that reaches a process.
@@ -127,7 +127,7 @@ impl<A: Api> Ord for Entry<A> {
 
 pub struct World<A: Api> {
     pub parameters: Parameters,
-    pub mutant: Option<Mutant>,
+    pub mutant: Option<AnyMutant>,
     pub random: Random,
     pub routes_random: Random,
     pub connects_random: Random,
@@ -153,9 +153,9 @@ pub struct World<A: Api> {
 }
 
 impl<A: Api> World<A> {
-    pub fn new(parameters: Parameters, mutant: Option<Mutant>, traced: bool) -> World<A> {
+    pub fn new(parameters: Parameters, mutant: Option<AnyMutant>, traced: bool) -> World<A> {
         let mut checks = Checks::new(parameters.work_may_overlap);
-        let stands_still = mutant == Some(Mutant::Node(NodeMistake::ClockStopsInSuspend));
+        let stands_still = mutant == Some(AnyMutant::Node(NodeMistake::ClockStopsInSuspend));
         let mut nodes = Vec::new();
         for node in &parameters.nodes {
             checks.add_candidate(&node.name, node.timing);
@@ -210,7 +210,7 @@ impl<A: Api> World<A> {
     }
 
     pub fn has_mistake(&self, mistake: NodeMistake) -> bool {
-        self.mutant == Some(Mutant::Node(mistake))
+        self.mutant == Some(AnyMutant::Node(mistake))
     }
 
     pub fn calm(&self) -> bool {

@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use leasehold::kube::{Watch, WatchEvent, WatchStop, Why, request};
+use leasehold::kube::{Purpose, Watch, WatchEvent, WatchStop, request};
 use serde_json::json;
 
 use super::{Entry, runs};
@@ -116,7 +116,7 @@ pub(super) fn a_watch_ends_in_good_order_when_its_time_is_up_and_the_next_goes_o
     // What came of it but bookmarks. Only the server ends it: the client would wait for as long as for a hang.
     let mut watch = || -> Vec<Lease> {
         let (request, begun) =
-            (request::watch_lease(&world.namespace, LEASE, from, LASTING, Why::Observe), Instant::now());
+            (request::watch_lease(&world.namespace, LEASE, from, LASTING, Purpose::Observe), Instant::now());
         let watch = Watch::open(&client, &request, LIMIT, &WatchStop::new()).expect("it is opened");
         let mut changes = Vec::new();
         for event in watch {

@@ -2,7 +2,6 @@
 //! every command in them is run by somebody.
 
 mod commands;
-mod tour;
 
 use std::collections::BTreeSet;
 use std::fs;

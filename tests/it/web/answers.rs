@@ -1,8 +1,8 @@
 //! What each method and path is answered.
 
 use super::harness::{Answer, PATIENT, served};
+use leasehold::program::http::{ServiceView, TransitionView};
 use leasehold::time::WallTime;
-use leasehold::web::{ServiceView, TransitionView};
 use std::time::Duration;
 
 /// Checks what every answer has, and its content type.

@@ -1,7 +1,7 @@
 //! Crowds, floods, and a process that has run out of descriptors.
 
 use super::harness::{Connection, HANG, PATIENT, metric, served, told};
-use leasehold::web::{Limits, serve_within};
+use leasehold::program::http::{Limits, serve_within};
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};

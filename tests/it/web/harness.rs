@@ -1,6 +1,6 @@
 //! A served view whose answers a test decides, and a client that reads HTTP strictly.
 
-use leasehold::web::{LeadershipView, Limits, View, Web, serve_within};
+use leasehold::program::http::{LeadershipView, Limits, View, Web, serve_within};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};

@@ -1,7 +1,7 @@
 //! What a client may not do, and what it is told.
 
 use super::harness::{Connection, HANG, PATIENT, Served, served};
-use leasehold::web::Limits;
+use leasehold::program::http::Limits;
 use std::io::{ErrorKind, Read, Write};
 use std::iter;
 use std::net::{Shutdown, TcpStream};

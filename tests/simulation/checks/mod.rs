@@ -42,7 +42,7 @@ pub enum Check {
     /// Every term that started its work reports its end, and its work ends, exactly once.
     Accounts,
     /// Who has been told of a rival, a vacancy or a deletion does not lead.
-    News,
+    WatchUpdate,
     /// The Service's fence never falls; only a term's own node turns it, with its own token; it settles on the leader.
     Route,
     /// A leader again within the bound after the faults stop, after a crash, and after a shutdown.
@@ -269,7 +269,7 @@ impl Checks {
     fn check_news(&mut self, node: usize, token: u64) {
         let newest = self.life(node).newest.unwrap_or(0);
         let still_its_own = newest <= token || self.history.term_at(newest) == self.history.term_at(token);
-        self.require(still_its_own, Check::News, || {
+        self.require(still_its_own, Check::WatchUpdate, || {
             format!("node {node} leads in term {token} though version {newest}, which it was told of, is not its own")
         });
     }

@@ -1,0 +1,318 @@
+//! The page for people: who leads, for how long, and how it came about.
+//!
+//! PURE. One self-contained document. The policy names the hashes of its one style and its one script, so nothing that
+//! a name from outside could smuggle in would run; and every such name is escaped.
+
+use crate::kube::hash::fnv_1a;
+use crate::program::http::{LeadershipView, TransitionView};
+use crate::time::WallTime;
+use std::fmt::{self, Display, Write};
+
+const STYLE: &str = include_str!("page/page.css");
+const SCRIPT: &str = include_str!("page/page.js");
+
+/// Everything is forbidden but this style, this script, and fetching this page again. The hashes are checked by a test,
+/// which prints the right ones.
+pub(super) const POLICY: &str = "default-src 'none'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+     frame-ancestors 'none'; style-src 'sha256-UmJJzeIcFWa5xVMP0O/LjvGH0UQ9Qmp7D/IxaYTBWjc='; script-src 'sha256-LPly1Pu887+lCw/Vs039s7Bw9pMUNuF6hjFVFa7Ni5k='";
+
+/// Transitions shown.
+const SHOWN: usize = 8;
+
+/// Characters shown of a name. A Lease takes a holder of any length.
+const NAME_SHOWN: usize = 100;
+
+/// The timeline's width in its own units, and the least of them that a span of time gets.
+const WIDTH: f64 = 1000.0;
+const LEAST: f64 = 12.0;
+
+/// The page at `now`.
+pub(super) fn render(view: &LeadershipView, health: &Result<(), String>, now: WallTime) -> String {
+    let (headline, class) = match &view.leader {
+        _ if view.is_leader => ("This pod leads".to_owned(), " class=on"),
+        Some(leader) => (format!("{} leads", Name(leader)), ""),
+        None => ("Nobody leads".to_owned(), " class=off"),
+    };
+    format!(
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
+         <title>{headline} · {lease}</title><style>{STYLE}</style>\
+         <noscript><meta http-equiv=refresh content=5></noscript>\
+         <main><section><p class=soft>{lease}{health}</p><h1{class}>{headline}</h1><dl>{facts}</dl>{history}</section></main>\
+         <footer><span>leasehold {version}</span><span id=live></span>\
+         <a href=leader>leader</a><a href=metrics>metrics</a></footer>\
+         <script>{SCRIPT}</script></html>\n",
+        lease = Name(&view.lease),
+        health = Health(health),
+        facts = Facts { view, now },
+        history = History { transitions: &view.history, now },
+        version = env!("CARGO_PKG_VERSION"),
+    )
+}
+
+/// Text from outside, as HTML text: shortened, and without anything that HTML or the eye could misread.
+struct Name<'a>(&'a str);
+
+impl Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for character in self.0.chars().take(NAME_SHOWN) {
+            match character {
+                '&' => f.write_str("&amp;")?,
+                '<' => f.write_str("&lt;")?,
+                '>' => f.write_str("&gt;")?,
+                '"' => f.write_str("&quot;")?,
+                '\'' => f.write_str("&#39;")?,
+                // Controls, and what turns the direction of the text around it.
+                odd if odd.is_control()
+                    || matches!(odd, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
+                {
+                    f.write_char('\u{fffd}')?;
+                }
+                plain => f.write_char(plain)?,
+            }
+        }
+        if self.0.chars().nth(NAME_SHOWN).is_some() { f.write_char('…') } else { Ok(()) }
+    }
+}
+
+struct Health<'a>(&'a Result<(), String>);
+
+impl Display for Health<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Ok(()) => f.write_str("<span class=on>healthy</span>"),
+            Err(why) => write!(f, "<span class=off>{}</span>", Name(why)),
+        }
+    }
+}
+
+struct Facts<'a> {
+    view: &'a LeadershipView,
+    now: WallTime,
+}
+
+impl Display for Facts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let view = self.view;
+        fact(f, "This pod", Name(&view.pod))?;
+        if view.is_leader {
+            fact(f, "Valid without renewal for", format_args!("{:.1} s", view.valid_for.as_secs_f64()))?;
+        }
+        if let Some(since) = view.leader_since {
+            fact(f, "Leading since", format_args!("{} ago", Ago { at: since, now: self.now }))?;
+        }
+        fact(f, "Transitions", view.transitions)?;
+        if let Some(token) = view.fencing_token {
+            fact(f, "Fencing token", token)?;
+        }
+        if let Some(service) = &view.service {
+            let target = service.target.as_deref().unwrap_or("nobody yet");
+            fact(f, "Service", format_args!("{} → {}", Name(&service.name), Name(target)))?;
+        }
+        Ok(())
+    }
+}
+
+fn fact(f: &mut fmt::Formatter<'_>, name: &str, value: impl Display) -> fmt::Result {
+    write!(f, "<div><dt>{name}</dt><dd>{value}</dd></div>")
+}
+
+struct History<'a> {
+    transitions: &'a [TransitionView],
+    now: WallTime,
+}
+
+impl Display for History<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let recent = &self.transitions[self.transitions.len().saturating_sub(SHOWN)..];
+        if recent.is_empty() {
+            return Ok(());
+        }
+        write!(
+            f,
+            "<h2>Transitions seen by this pod</h2><svg class=bar viewBox=\"0 0 {WIDTH} 1\" preserveAspectRatio=none>"
+        )?;
+        let mut left = 0.0;
+        for (transition, width) in recent.iter().zip(widths(recent, self.now)) {
+            if let Some(leader) = &transition.leader {
+                let (colour, name) = (Colour(leader), Name(leader));
+                write!(
+                    f,
+                    "<rect x={left:.0} width={width:.0} height=1 fill=\"{colour}\"><title>{name}</title></rect>"
+                )?;
+            }
+            left += width;
+        }
+        f.write_str("</svg><ol>")?;
+        for transition in recent.iter().rev() {
+            let since = Since { at: transition.at, now: self.now };
+            f.write_str("<li><svg viewBox=\"0 0 2 2\">")?;
+            match &transition.leader {
+                Some(leader) => {
+                    let (colour, name) = (Colour(leader), Name(leader));
+                    write!(f, "<circle cx=1 cy=1 r=1 fill=\"{colour}\"/></svg><b>{name}</b>")?;
+                }
+                None => f.write_str("</svg><span class=soft>nobody</span>")?,
+            }
+            write!(f, "{since}</li>")?;
+        }
+        f.write_str("</ol>")
+    }
+}
+
+/// How wide each transition's span is, up to the next one or to now: in proportion to its length, but wide enough to be
+/// seen.
+fn widths(transitions: &[TransitionView], now: WallTime) -> Vec<f64> {
+    let ends = transitions.iter().skip(1).map(|next| next.at).chain([now]);
+    let lengths: Vec<f64> =
+        transitions.iter().zip(ends).map(|(one, end)| end.0.saturating_sub(one.at.0).max(0) as f64).collect();
+    let total = lengths.iter().sum::<f64>().max(1.0);
+    let spare = WIDTH - LEAST * lengths.len() as f64;
+    lengths.iter().map(|length| LEAST + spare * length / total).collect()
+}
+
+/// A colour that a name keeps, on every pod's page: its hash as a hue.
+struct Colour<'a>(&'a str);
+
+impl Display for Colour<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "hsl({} 55% 55%)", (fnv_1a(self.0.as_bytes()) >> 20) % 360)
+    }
+}
+
+/// A time, and how long ago that was. Both are wall time: for people, and as right as the clocks are.
+struct Since {
+    at: WallTime,
+    now: WallTime,
+}
+
+impl Display for Since {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.at.to_string();
+        let clock = text.get(11..19).unwrap_or(&text);
+        let ago = Ago { at: self.at, now: self.now };
+        write!(f, "<time datetime=\"{text}\">{clock} UTC, {ago} ago</time>")
+    }
+}
+
+/// How long ago a time was, in its two largest units.
+struct Ago {
+    at: WallTime,
+    now: WallTime,
+}
+
+impl Display for Ago {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.now.seconds().saturating_sub(self.at.seconds()).max(0);
+        match seconds {
+            0..60 => write!(f, "{seconds} s"),
+            60..3_600 => write!(f, "{} min", seconds / 60),
+            3_600..86_400 => write!(f, "{} h {} min", seconds / 3_600, seconds / 60 % 60),
+            _ => write!(f, "{} d {} h", seconds / 86_400, seconds / 3_600 % 24),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::program::http::ServiceView;
+    use ring::digest::{SHA256, digest};
+    use std::time::Duration;
+
+    const NOW: WallTime = WallTime(1_795_359_845_000_000);
+
+    fn ago(seconds: i64, leader: Option<&str>) -> TransitionView {
+        TransitionView { at: WallTime(NOW.0 - seconds * 1_000_000), leader: leader.map(str::to_owned) }
+    }
+
+    fn view(name: &str) -> LeadershipView {
+        LeadershipView {
+            lease: format!("ns/{name}"),
+            pod: name.to_owned(),
+            leader: Some(name.to_owned()),
+            is_leader: false,
+            transitions: 3,
+            fencing_token: Some(u64::MAX),
+            valid_for: Duration::from_millis(7_340),
+            leader_since: Some(WallTime(NOW.0 - 90_000_000)),
+            history: vec![ago(400_000, Some("pod-a")), ago(120, None), ago(90, Some(name))],
+            service: Some(ServiceView { name: name.to_owned(), target: Some(name.to_owned()) }),
+        }
+    }
+
+    fn base64(bytes: &[u8]) -> String {
+        const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let mut text = String::new();
+        for chunk in bytes.chunks(3) {
+            let bits = chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+            for at in 0..4 {
+                let sextet = (bits >> (18 - 6 * at) & 63) as usize;
+                text.push(if at <= chunk.len() { char::from(ALPHABET[sextet]) } else { '=' });
+            }
+        }
+        text
+    }
+
+    #[test]
+    fn the_policy_names_the_style_and_the_script_and_nothing_inline_beside_them() {
+        for (directive, text) in [("style-src", STYLE), ("script-src", SCRIPT)] {
+            let allowed = format!("{directive} 'sha256-{}'", base64(digest(&SHA256, text.as_bytes()).as_ref()));
+            assert!(POLICY.contains(&allowed), "the policy must say {allowed}");
+        }
+        let page = render(&view("pod-a"), &Ok(()), NOW);
+        assert_eq!(page.matches("<style").count(), 1);
+        assert_eq!(page.matches("<script").count(), 1);
+        assert!(!page.contains("style=") && !page.contains(" on=") && !page.contains("http://"));
+    }
+
+    #[test]
+    fn names_from_outside_stay_text() {
+        for hostile in [
+            "</title><script>alert(1)</script>",
+            "\"><img src=x onerror=alert(1)>",
+            "'--></style><script>",
+            "&lt;b&gt;",
+            "a\u{202e}b\u{0}\u{1b}[31m\n",
+        ] {
+            let page = render(&view(hostile), &Err(hostile.to_owned()), NOW);
+            let harmless = render(&view("x"), &Err("x".to_owned()), NOW);
+            for mark in ["<", ">", "\"", "'"] {
+                assert_eq!(page.matches(mark).count(), harmless.matches(mark).count(), "{mark} from {hostile}");
+            }
+            assert!(!page.contains(['\u{202e}', '\u{0}', '\u{1b}']));
+        }
+        assert!(render(&view("&lt;"), &Ok(()), NOW).contains("&amp;lt;"), "an escape in a name is no escape");
+    }
+
+    #[test]
+    fn it_stays_small_whatever_it_is_told() {
+        let mut large = view(&"&".repeat(1_000_000));
+        large.history = (0..10_000).map(|at| ago(10_000 - at, Some(&"\"".repeat(10_000)))).collect();
+        let page = render(&large, &Err("'".repeat(1_000_000)), NOW);
+        assert!(page.len() < 32 << 10, "{}", page.len());
+        let usual = render(&view("web-6b7f9c5d4-x2v8q"), &Ok(()), NOW);
+        assert!(usual.len() < 6 << 10, "{}", usual.len());
+    }
+
+    #[test]
+    fn it_says_who_leads() {
+        let mut shown = view("pod-b");
+        let page = |view: &LeadershipView| render(view, &Ok(()), NOW);
+        assert!(page(&shown).contains("<h1>pod-b leads</h1>"));
+        assert!(page(&shown).contains("18446744073709551615"));
+        assert!(page(&shown).contains("1 min ago"));
+        shown.is_leader = true;
+        assert!(page(&shown).contains("<h1 class=on>This pod leads</h1>"));
+        assert!(page(&shown).contains("7.3 s"));
+        (shown.is_leader, shown.leader) = (false, None);
+        assert!(page(&shown).contains("<h1 class=off>Nobody leads</h1>"));
+    }
+
+    #[test]
+    fn the_timeline_fills_its_width_whatever_the_clocks_said() {
+        let transitions = [ago(100, Some("a")), ago(-50, None), ago(300, Some("b")), ago(0, Some("c"))];
+        let widths = widths(&transitions, NOW);
+        assert!((widths.iter().sum::<f64>() - WIDTH).abs() < 1e-6);
+        assert!(widths.iter().all(|width| *width >= LEAST));
+    }
+}

@@ -1,0 +1,105 @@
+//! The `process_*` metrics that every Prometheus client library has, from `/proc`. IO.
+
+use crate::program::metrics::{Kind, Text};
+use std::fs;
+use std::sync::LazyLock;
+
+/// Ticks per second in `/proc/*/stat`: Linux presents its times to programs at 100 Hz on every architecture Rust targets.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Does not change, and `/proc/stat` takes the kernel longer than all the rest together.
+static STARTED: LazyLock<Option<f64>> =
+    LazyLock::new(|| start_time(&fs::read_to_string("/proc/self/stat").ok()?, &fs::read_to_string("/proc/stat").ok()?));
+
+/// Adds what this process uses. What cannot be read is left out.
+pub(super) fn write(text: &mut Text) {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let gauge = |name: &'static str, help: &'static str, value: Option<f64>| (name, Kind::Gauge, help, value);
+    for (name, kind, help, value) in [
+        ("process_cpu_seconds_total", Kind::Counter, "User and system CPU time.", cpu_seconds(&stat)),
+        gauge("process_open_fds", "Open file descriptors.", open_descriptors()),
+        gauge("process_max_fds", "Limit on open file descriptors.", descriptor_limit(&limits)),
+        gauge("process_resident_memory_bytes", "Memory in RAM.", status_bytes(&status, "VmRSS:")),
+        gauge("process_virtual_memory_bytes", "Memory mapped.", status_bytes(&status, "VmSize:")),
+        gauge("process_threads", "Threads.", status_field(&status, "Threads:")),
+        gauge("process_start_time_seconds", "When it started, since 1970.", *STARTED),
+    ] {
+        let Some(value) = value else { continue };
+        text.family(name, kind, help);
+        text.sample(name, &[], value);
+    }
+}
+
+/// All that is read here are whole numbers.
+fn whole(text: &str) -> Option<f64> {
+    text.parse::<u64>().ok().map(|number| number as f64)
+}
+
+/// Field `number` of `stat`, as proc(5) counts them. The second, the program's name, may hold blanks and parentheses.
+fn stat_field(stat: &str, number: usize) -> Option<f64> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    whole(after_name.split_ascii_whitespace().nth(number.checked_sub(3)?)?)
+}
+
+fn cpu_seconds(stat: &str) -> Option<f64> {
+    Some((stat_field(stat, 14)? + stat_field(stat, 15)?) / TICKS_PER_SECOND)
+}
+
+fn start_time(stat: &str, boot: &str) -> Option<f64> {
+    let booted = boot.lines().find_map(|line| line.strip_prefix("btime "))?.trim();
+    Some(whole(booted)? + stat_field(stat, 22)? / TICKS_PER_SECOND)
+}
+
+fn status_field(status: &str, name: &str) -> Option<f64> {
+    let value = status.lines().find_map(|line| line.strip_prefix(name))?;
+    whole(value.split_ascii_whitespace().next()?)
+}
+
+fn status_bytes(status: &str, name: &str) -> Option<f64> {
+    Some(status_field(status, name)? * 1024.0)
+}
+
+fn descriptor_limit(limits: &str) -> Option<f64> {
+    let value = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    whole(value.split_ascii_whitespace().next()?)
+}
+
+fn open_descriptors() -> Option<f64> {
+    // One of them is the directory being read.
+    Some(fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1) as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_name_with_blanks_and_parentheses_does_not_shift_the_fields() {
+        let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194560 100 0 0 0 250 150 0 0 20 0 6 0 12300 9999 888 1";
+        assert_eq!(cpu_seconds(stat), Some(4.0));
+        assert_eq!(start_time(stat, "cpu 1 2\nbtime 1000\nprocesses 3\n"), Some(1123.0));
+        assert_eq!(start_time(stat, ""), None);
+        assert_eq!(cpu_seconds("garbage"), None);
+    }
+
+    #[test]
+    fn this_process_is_told_as_it_is() {
+        let mut text = Text::default();
+        write(&mut text);
+        let text = text.into_string();
+        let value = |name: &str| -> f64 {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            line.unwrap_or_else(|| panic!("{name} is missing in {text}")).parse().unwrap()
+        };
+        assert!(value("process_resident_memory_bytes") > 100_000.0);
+        assert!(value("process_virtual_memory_bytes") >= value("process_resident_memory_bytes"));
+        assert!(value("process_open_fds") >= 3.0);
+        assert!(value("process_max_fds") >= value("process_open_fds"));
+        assert!(value("process_threads") >= 1.0);
+        let started = value("process_start_time_seconds");
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+        assert!((now - 3_600.0..now + 60.0).contains(&started), "{started}");
+    }
+}

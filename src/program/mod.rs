@@ -1,0 +1,353 @@
+//! The program: an election, and around it what a configuration asks for.
+//!
+//! THREADS. Puts the parts together and takes them apart again, in the right order: work stopped, Lease released,
+//! HTTP answered until the Service points elsewhere, then the end.
+
+pub mod cli;
+pub mod command;
+pub mod health;
+pub mod http;
+pub mod install;
+pub mod log;
+pub mod metrics;
+pub mod routing;
+mod state;
+mod work;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use ::log::{debug, error, info, warn};
+
+use crate::config::{Access, ApiEndpoint, Config};
+use crate::election::{Ending, Event, Identity, Snapshot, Version};
+use crate::elector::open_audit;
+use crate::kube::audit::AT_THE_END;
+use crate::kube::event::{became_leader, stopped_leading};
+use crate::kube::{Call, CallError, Client, ClientOptions, Credentials, Failure, Purpose};
+use crate::program::metrics::{Metrics, Renewal, RouteUpdate};
+use crate::program::routing::worker::{Routed, RoutingMessage, RoutingOptions, RoutingWorker};
+use crate::program::state::{Facts, SharedState};
+use crate::program::work::Work;
+use crate::runtime::Leadership;
+use crate::runtime::inbox::Inbox;
+use crate::runtime::incarnation::Incarnation;
+use crate::runtime::{self, Driver, Message, Observer, STACK, Watchdog, describe};
+use crate::sys::{self, Signal, Signals};
+
+/// How long a node may send connections here after the Service has been pointed elsewhere: the change goes through the
+/// endpoints controller and each node's kube-proxy, which takes 0.2 to 1 s and is not to be seen from here. A Pod
+/// that ends sooner refuses what still comes. More than needed only makes a rollout slower. DRAIN_TIMEOUT bounds it.
+const PROPAGATION: Duration = Duration::from_secs(2);
+
+/// What went wrong before the election began.
+type Trouble = String;
+
+/// Takes part in the election until a signal or the command's end; the process's exit code.
+pub fn run(config: &Config, signals: Signals) -> ExitCode {
+    match try_run(config, signals) {
+        Ok(code) => code,
+        Err(trouble) => {
+            error!("{trouble}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn try_run(config: &Config, signals: Signals) -> Result<ExitCode, Trouble> {
+    let Access { namespace, lease_name, .. } = &config.access;
+    let lease = format!("{namespace}/{lease_name}");
+    let metrics = Arc::new(Metrics::new(lease_name));
+    let watchdog = Arc::new(Watchdog::default());
+    let state = Arc::new(SharedState::new(facts(config, &lease), Arc::clone(&metrics), Arc::clone(&watchdog)));
+    let inbox = Inbox::new().map_err(|error| format!("the election's inbox: {error}"))?;
+    let exit = Arc::new(AtomicI32::new(0));
+
+    let work = Work::new(config, &lease, &signals, &inbox, &exit)?;
+    listen_to_signals(signals, inbox.clone(), work.clone())?;
+    let web = serve(config.port, &state)?;
+    let incarnation = Incarnation::of(config.pod_uid.as_deref(), &lease);
+    info!("candidate {} for the Lease {lease} at {}", config.identity, config.access.api.url());
+
+    let Some(options) = client_options(config, &metrics, &inbox)? else {
+        web.stop();
+        return Ok(ExitCode::SUCCESS); // Told to end before there was anything to take part with.
+    };
+    // Not before: what waits for the credentials reads the election's mail, and would throw its verdicts away.
+    if let Some(health) = config.health.clone() {
+        health::watch_over(health, inbox.clone()).map_err(|error| format!("the thread for HEALTH_URL: {error}"))?;
+    }
+    let client = || Client::new(options.clone());
+    let routing = start_errands(config, &options, &metrics, &state)?;
+    let setup = runtime::Setup {
+        namespace: namespace.clone(),
+        lease: lease_name.clone(),
+        identity: Identity { name: config.identity.clone(), incarnation: incarnation.name.clone() },
+        timing: config.timing,
+        calls: client()?,
+        watch: Arc::new(client()?),
+        inbox,
+        watchdog,
+    };
+    let stage = Stage { config, work, routing, state, metrics, has_led: false, leads: false };
+    let driver = Driver::new(setup, stage).map_err(|error| format!("the election's threads: {error}"))?;
+    let stage = driver.run();
+    stage.leave(web);
+    if let Some(audit) = &options.audit {
+        audit.flush(AT_THE_END);
+    }
+    Ok(ExitCode::from(u8::try_from(exit.load(Ordering::SeqCst)).unwrap_or(1)))
+}
+
+fn facts(config: &Config, lease: &str) -> Facts {
+    Facts {
+        lease: lease.to_owned(),
+        pod: config.identity.clone(),
+        service: config.service.as_ref().map(|service| service.name.clone()),
+        lease_duration: config.timing.lease_duration(),
+        renewal_deadline: config.timing.renewal_deadline(),
+    }
+}
+
+fn serve(port: u16, state: &Arc<SharedState>) -> Result<http::Web, Trouble> {
+    let unusable = |error| format!("PORT {port} cannot be listened on: {error}; set PORT to one that is free");
+    let listener = http::listen(port).map_err(unusable)?;
+    let address = listener.local_addr().map_err(unusable)?;
+    let web = http::serve(listener, Arc::clone(state) as Arc<dyn http::View>).map_err(unusable)?;
+    info!("HTTP on port {}", address.port());
+    Ok(web)
+}
+
+/// A signal asks for the end; a second one does not ask. A COMMAND gets the others.
+fn listen_to_signals(signals: Signals, inbox: Inbox<Message>, work: Work) -> Result<(), Trouble> {
+    let listen = move || {
+        let mut ending = false;
+        loop {
+            let signal = signals.wait();
+            if !asks_for_the_end(signal, &work) {
+                debug!("{}", signal.name());
+            } else if ending {
+                warn!("{} again: ending at once", signal.name());
+                sys::terminate_now(128 + signal.number());
+            } else {
+                info!("{}: shutting down", signal.name());
+                ending = true;
+                work.stop_with(signal);
+                inbox.post(Message::Shutdown);
+            }
+        }
+    };
+    let thread = thread::Builder::new().name("signals".into()).stack_size(STACK).spawn(listen);
+    thread.map(drop).map_err(|error| format!("the thread for signals: {error}"))
+}
+
+/// Passes on what the COMMAND may want to interpret for itself. Where none runs, a signal does what it would do to
+/// any program that does not care about it.
+fn asks_for_the_end(signal: Signal, work: &Work) -> bool {
+    match signal {
+        Signal::Terminate | Signal::Interrupt => true,
+        _ if work.forward(signal) => false,
+        Signal::Quit => true,
+        Signal::HangUp => matches!(work, Work::Loop { .. }),
+        _ => false,
+    }
+}
+
+/// The credentials may come later than the process (a volume that is still being mounted): it waits for them.
+/// `None`: told to end while waiting.
+fn client_options(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    inbox: &Inbox<Message>,
+) -> Result<Option<ClientOptions>, Trouble> {
+    let access = &config.access;
+    let mut options = ClientOptions::new(&access.api.url());
+    options.audit = open_audit(access)?;
+    let metrics = Arc::clone(metrics);
+    options.observer = Some(Arc::new(move |call: &Call<'_>| {
+        metrics.request(call.request.verb.method(), call.status, call.host, call.duration);
+    }));
+    if matches!(access.api, ApiEndpoint::Https { .. }) {
+        let Some(credentials) = wait_for_credentials(config, inbox) else { return Ok(None) };
+        options.credentials = Some(Arc::new(credentials));
+    }
+    Ok(Some(options))
+}
+
+fn wait_for_credentials(config: &Config, inbox: &Inbox<Message>) -> Option<Credentials> {
+    let mut last = None;
+    loop {
+        match Credentials::open(&config.access.service_account_dir) {
+            Ok(credentials) => return Some(credentials),
+            Err(error) if last.as_ref() == Some(&error) => debug!("still: {error}"),
+            Err(error) => {
+                error!("{error}; trying again");
+                last = Some(error);
+            }
+        }
+        let again = sys::boot_time() + config.timing.retry_period();
+        if let Some(Message::Shutdown) = inbox.take_until(Some(again)) {
+            return None;
+        }
+    }
+}
+
+fn start_errands(
+    config: &Config,
+    options: &ClientOptions,
+    metrics: &Arc<Metrics>,
+    state: &Arc<SharedState>,
+) -> Result<Option<RoutingWorker>, Trouble> {
+    if config.service.is_none() && !config.events {
+        return Ok(None);
+    }
+    let (metrics, state) = (Arc::clone(metrics), Arc::clone(state));
+    let setup = RoutingOptions {
+        namespace: config.access.namespace.clone(),
+        lease: config.access.lease_name.clone(),
+        identity: config.identity.clone(),
+        service: config.service.as_ref().map(|service| (service.name.clone(), service.route_label.clone())),
+        events: config.events,
+        retry_period: config.timing.retry_period(),
+        limit: config.timing.call_limit(),
+        client: Arc::new(Client::new(options.clone())?),
+        watch: Arc::new(Client::new(options.clone())?),
+        routed: Box::new(move |routed| {
+            metrics.route_update(match routed {
+                Routed::Updated => RouteUpdate::Ok,
+                Routed::Conflict => RouteUpdate::Conflict,
+                Routed::SteppedBack => RouteUpdate::Outranked,
+                Routed::Failed => RouteUpdate::Failed,
+            });
+        }),
+        target: Box::new(move |target| state.service_points_at(target)),
+    };
+    RoutingWorker::start(setup).map(Some).map_err(|error| format!("the thread for routing: {error}"))
+}
+
+/// Where the election's events go.
+struct Stage<'a> {
+    config: &'a Config,
+    work: Work,
+    routing: Option<RoutingWorker>,
+    state: Arc<SharedState>,
+    metrics: Arc<Metrics>,
+    /// Whether the Service may ever have pointed here.
+    has_led: bool,
+    leads: bool,
+}
+
+impl Observer for Stage<'_> {
+    fn start_work(&mut self, leadership: Leadership) {
+        (self.has_led, self.leads) = (true, true);
+        self.state.term_began(leadership.clone());
+        self.tell(&leadership, became_leader(&self.config.identity));
+        self.errand(RoutingMessage::Lead(leadership.clone()));
+        self.work.start(leadership);
+    }
+
+    fn stop_work(&mut self) {
+        self.leads = false;
+        self.work.stop();
+    }
+
+    fn event(&mut self, event: &Event) {
+        let (me, lease) = (&self.config.identity, &self.config.access.lease_name);
+        match event {
+            Event::LeaderChanged(leader) => self.leader_changed(leader.as_deref()),
+            Event::StartedLeading { token } => info!("{me} became leader of {lease} (fencing token {token})"),
+            Event::StoppedLeading { why, .. } => self.stopped_leading(why),
+            Event::Renewed => debug!("renewed"),
+            Event::Released => info!("released the Lease {lease}"),
+            Event::ReleaseFailed => warn!("the Lease {lease} could not be released: others must wait until it expires"),
+            Event::AcquiredTooLate => warn!("the Lease {lease} was acquired too late to lead: releasing it"),
+            Event::DuplicateIdentity => warn!(
+                "another process holds the Lease {lease} with this one's identity {me}: POD_NAME must be unique to each \
+                 candidate; waiting as for any rival"
+            ),
+            Event::Coordinated => warn!(
+                "the Lease {lease} has spec.strategy set, so coordinated leader election names its holders: not \
+                 campaigning; use another LEASE_NAME, or remove spec.strategy"
+            ),
+            Event::AlreadyLeading => info!("asked to hand over to {me}, which leads already"),
+        }
+    }
+
+    fn lease(&mut self, lease: Option<&Snapshot>, token: Option<Version>) {
+        self.state.lease(lease, token);
+    }
+
+    fn called(&mut self, why: Purpose, error: Option<&CallError>) {
+        let conflict = error.is_some_and(|error| error.failure == Failure::Conflict);
+        if error.is_none_or(|error| error.status.is_some()) {
+            self.state.answered();
+        }
+        if conflict {
+            self.metrics.conflict();
+        }
+        if self.leads && why == Purpose::Observe {
+            self.metrics.slow_path();
+        }
+        if why == Purpose::Renew {
+            self.metrics.renewal(match error {
+                None => Renewal::Ok,
+                Some(_) if conflict => Renewal::Conflict,
+                Some(_) => Renewal::Failed,
+            });
+        }
+    }
+
+    fn watch_ended(&mut self) {
+        self.metrics.watch_restart();
+    }
+}
+
+impl Stage<'_> {
+    fn leader_changed(&self, leader: Option<&str>) {
+        self.state.leader_changed(leader, sys::now());
+        self.metrics.transition();
+        match leader {
+            Some(leader) => info!("new leader {leader}"),
+            None => info!("nobody leads"),
+        }
+    }
+
+    fn stopped_leading(&self, why: &Ending) {
+        let why = describe(why);
+        info!("{} stopped being leader: {why}", self.config.identity);
+        if let Some(leadership) = self.state.term_ended() {
+            self.tell(&leadership, stopped_leading(&self.config.identity, &why));
+        }
+        self.errand(RoutingMessage::Lost);
+    }
+
+    fn tell(&self, leadership: &Leadership, message: String) {
+        if self.config.events {
+            self.errand(RoutingMessage::Tell { lease_uid: leadership.term().lease_uid.clone(), message });
+        }
+    }
+
+    fn errand(&self, errand: RoutingMessage) {
+        if let Some(routing) = &self.routing {
+            routing.post(errand);
+        }
+    }
+
+    /// The Lease is released. HTTP is answered until the Service points elsewhere and the nodes have heard of it: no
+    /// request need be lost that another can answer.
+    fn leave(self, web: http::Web) {
+        web.drain();
+        if let Some(routing) = self.routing {
+            let until = sys::boot_time() + self.config.drain_timeout;
+            let elsewhere = routing.drain(self.config.drain_timeout, self.config.timing.call_limit());
+            debug!("drained: the Service points {}", if elsewhere { "elsewhere" } else { "here still" });
+            if elsewhere && self.has_led && self.config.service.is_some() {
+                thread::sleep(PROPAGATION.min(until.since(sys::boot_time())));
+            }
+        }
+        web.stop();
+    }
+}

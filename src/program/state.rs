@@ -1,0 +1,194 @@
+//! What a process knows of its election at this moment, for whoever asks: the HTTP side, a probe, the metrics.
+//!
+//! IO: reads the boot clock. Filled by the election's thread, which never waits here for more than a few copies.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::election::{Snapshot, Version};
+use crate::program::http::{LeadershipView, ServiceView, TransitionView, View};
+use crate::program::metrics::{Metrics, Reading};
+use crate::runtime::Leadership;
+use crate::runtime::Watchdog;
+use crate::sys;
+use crate::time::{BootTime, Now};
+
+/// Changes of holder that are remembered.
+const HISTORY: usize = 20;
+
+/// See the module's documentation.
+pub(crate) struct SharedState {
+    lease: String,
+    pod: String,
+    service: Option<String>,
+    lease_duration: Duration,
+    renewal_deadline: Duration,
+    metrics: Arc<Metrics>,
+    watchdog: Arc<Watchdog>,
+    answered: AtomicBool,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    lease: Option<Snapshot>,
+    token: Option<Version>,
+    history: VecDeque<TransitionView>,
+    term: Option<(Leadership, BootTime)>,
+    target: Option<String>,
+}
+
+/// What stays the same for the process's life.
+pub(crate) struct Facts {
+    pub(crate) lease: String,
+    pub(crate) pod: String,
+    pub(crate) service: Option<String>,
+    pub(crate) lease_duration: Duration,
+    pub(crate) renewal_deadline: Duration,
+}
+
+impl SharedState {
+    pub(crate) fn new(facts: Facts, metrics: Arc<Metrics>, watchdog: Arc<Watchdog>) -> SharedState {
+        let Facts { lease, pod, service, lease_duration, renewal_deadline } = facts;
+        let (answered, known) = (AtomicBool::new(false), Mutex::default());
+        SharedState { lease, pod, service, lease_duration, renewal_deadline, metrics, watchdog, answered, known }
+    }
+
+    pub(crate) fn answered(&self) {
+        self.answered.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn lease(&self, lease: Option<&Snapshot>, token: Option<Version>) {
+        let mut known = self.known();
+        known.lease = lease.cloned();
+        known.token = token;
+    }
+
+    pub(crate) fn leader_changed(&self, leader: Option<&str>, now: Now) {
+        let mut known = self.known();
+        if known.history.len() == HISTORY {
+            known.history.pop_front();
+        }
+        known.history.push_back(TransitionView { at: now.wall, leader: leader.map(str::to_owned) });
+    }
+
+    pub(crate) fn term_began(&self, leadership: Leadership) {
+        self.known().term = Some((leadership, sys::boot_time()));
+    }
+
+    /// The term that has ended.
+    pub(crate) fn term_ended(&self) -> Option<Leadership> {
+        self.known().term.take().map(|(leadership, _)| leadership)
+    }
+
+    pub(crate) fn service_points_at(&self, target: Option<String>) {
+        self.known().target = target;
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl View for SharedState {
+    fn leadership(&self) -> LeadershipView {
+        let known = self.known();
+        let record = known.lease.as_ref().map(|lease| &lease.record);
+        let term = known.term.as_ref().map(|(term, _)| (term, term.remaining())).filter(|(_, left)| !left.is_zero());
+        let valid_for = term.map(|(_, left)| left).unwrap_or_default();
+        // Who leads says so of itself with its own token, also in the moment before the Lease is seen to say the same.
+        let leader = term.map(|_| self.pod.clone()).or_else(|| record.and_then(|record| record.holder.clone()));
+        LeadershipView {
+            lease: self.lease.clone(),
+            pod: self.pod.clone(),
+            leader,
+            is_leader: term.is_some(),
+            transitions: record.map_or(0, |record| record.transitions),
+            fencing_token: term.map(|(term, _)| term.fencing_token()).or(known.token),
+            valid_for,
+            leader_since: record.filter(|record| record.holder.is_some()).and_then(|record| record.acquire_time),
+            history: known.history.iter().cloned().collect(),
+            service: self.service.clone().map(|name| ServiceView { name, target: known.target.clone() }),
+        }
+    }
+
+    /// A leader whose term has run out and whose thread has not noticed is stuck; so is one whose timer, or call, is
+    /// overdue by a whole lease.
+    fn health(&self) -> Result<(), String> {
+        let expired = self.known().term.as_ref().is_some_and(|(term, _)| {
+            !term.is_stopping() && term.valid_until() + self.lease_duration < sys::boot_time()
+        });
+        if expired {
+            return Err("the lease is held past its expiry".to_owned());
+        }
+        let overdue = self.watchdog.overdue();
+        if overdue > self.lease_duration {
+            return Err(format!("the election has stalled for {} s", overdue.as_secs()));
+        }
+        Ok(())
+    }
+
+    fn ready(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    fn metrics(&self) -> String {
+        let reading = {
+            let known = self.known();
+            match known.term.as_ref().map(|(term, began)| (term.remaining(), term, began)) {
+                Some((valid_for, term, began)) if !valid_for.is_zero() => Reading {
+                    is_leader: true,
+                    valid_for,
+                    renewal_age: Some(self.renewal_deadline.saturating_sub(valid_for)),
+                    term: Some(sys::boot_time().since(*began)),
+                    fencing_token: Some(term.fencing_token()),
+                },
+                _ => Reading::default(),
+            }
+        };
+        self.metrics.text(&reading)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::election::{Term, Validity};
+    use crate::time::WallTime;
+
+    fn state() -> SharedState {
+        let facts = Facts {
+            lease: "ns/web".into(),
+            pod: "pod-a".into(),
+            service: None,
+            lease_duration: Duration::from_secs(15),
+            renewal_deadline: Duration::from_secs(10),
+        };
+        SharedState::new(facts, Arc::new(Metrics::new("web")), Arc::new(Watchdog::default()))
+    }
+
+    fn leadership(valid_until: BootTime) -> Leadership {
+        let term = Term { token: 8123, lease_uid: "u".into(), lease_created: WallTime(0), acquire_time: WallTime(0) };
+        Leadership::new(term, "ns/web".into(), Validity { valid_until, kill_at: valid_until })
+    }
+
+    #[test]
+    fn a_leader_shows_its_own_name_and_token_before_the_lease_was_seen() {
+        let state = state();
+        state.term_began(leadership(sys::boot_time() + Duration::from_secs(3600)));
+        let view = state.leadership();
+        assert!(view.is_leader && !view.valid_for.is_zero());
+        assert_eq!((view.leader.as_deref(), view.fencing_token), (Some("pod-a"), Some(8123)));
+    }
+
+    #[test]
+    fn a_term_that_has_run_out_is_nobodys() {
+        let state = state();
+        state.term_began(leadership(BootTime(0)));
+        let view = state.leadership();
+        assert!(!view.is_leader && view.valid_for.is_zero());
+        assert_eq!((view.leader, view.fencing_token), (None, None));
+    }
+}

@@ -1,0 +1,114 @@
+//! Says what goes wrong once, not at each retry.
+//!
+//! IO: writes to the log.
+
+use log::{debug, info, warn};
+
+use crate::kube::{CallError, Failure, Request, Resource, Verb};
+
+/// So many different errors are told apart from new ones. In an outage a few kinds of call fail by turns.
+const REMEMBERED: usize = 8;
+
+/// What was complained about and has not worked since, the oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct ErrorLog {
+    open: Vec<LoggedError>,
+}
+
+/// What was done to what: a look that succeeds says nothing of the write that fails.
+#[derive(Debug)]
+struct LoggedError {
+    verb: Verb,
+    resource: Resource,
+    text: String,
+}
+
+impl ErrorLog {
+    /// A call failed. What belongs to an election is no complaint: a conflict, a Lease that is not there yet.
+    pub(crate) fn about(&mut self, request: &Request, error: &CallError) {
+        match &error.failure {
+            Failure::Conflict | Failure::AlreadyExists => self.settled(request),
+            Failure::NotFound if request.verb == Verb::Get => self.settled(request),
+            Failure::Forbidden(_) => self.complain(request, format!("{error}; {}", request.missing_rule())),
+            _ => self.complain(request, error.to_string()),
+        }
+    }
+
+    /// A call failed because an object is missing that should be there.
+    pub(crate) fn about_missing(&mut self, request: &Request, error: &CallError) {
+        let Request { resource, name, namespace, .. } = request;
+        self.complain(request, format!("{error}; there is no {resource:?} {name} in namespace {namespace}"));
+    }
+
+    fn complain(&mut self, request: &Request, text: String) {
+        if self.open.iter().any(|complaint| complaint.text == text) {
+            return debug!("still: {text}");
+        }
+        warn!("{text}; trying again");
+        if self.open.len() == REMEMBERED {
+            self.open.remove(0);
+        }
+        let Request { verb, resource, .. } = *request;
+        self.open.push(LoggedError { verb, resource, text });
+    }
+
+    /// A call succeeded.
+    pub(crate) fn settled(&mut self, request: &Request) {
+        let is_about = |complaint: &LoggedError| {
+            let Request { verb, resource, .. } = *request;
+            (complaint.verb, complaint.resource) == (verb, resource)
+        };
+        if let Some(last) = self.open.iter().rfind(|complaint| is_about(complaint)) {
+            info!("works again: {}", last.text);
+        }
+        self.open.retain(|complaint| !is_about(complaint));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kube::{Purpose, Transport, TransportKind, request};
+
+    fn timed_out(request: &Request) -> CallError {
+        let timeout = Transport { kind: TransportKind::Timeout, sent: true, text: String::new() };
+        CallError::new(request, Failure::Transport(timeout))
+    }
+
+    #[test]
+    fn calls_that_fail_by_turns_are_each_complained_about_once_until_they_succeed() {
+        let get = request::get_lease("ns", "web", Purpose::Observe);
+        let other = request::get_service("ns", "web", Purpose::Observe);
+        let mut errors = ErrorLog::default();
+        for _ in 0..3 {
+            for call in [&get, &other] {
+                errors.about(call, &timed_out(call));
+                errors.about(call, &CallError::from_answer(call, 500, None, b""));
+            }
+        }
+        assert_eq!(errors.open.len(), 4, "{:?}", errors.open);
+        errors.settled(&get);
+        assert!(errors.open.iter().all(|complaint| complaint.resource == Resource::Service));
+        errors.settled(&other);
+        assert!(errors.open.is_empty());
+    }
+
+    #[test]
+    fn an_answer_that_an_election_expects_settles_a_complaint() {
+        let get = request::get_lease("ns", "web", Purpose::Observe);
+        let mut errors = ErrorLog::default();
+        errors.about(&get, &timed_out(&get));
+        errors.about(&get, &CallError::from_answer(&get, 404, None, b""));
+        assert!(errors.open.is_empty(), "{:?}", errors.open);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut errors = ErrorLog::default();
+        for number in 0..100 {
+            let call = request::get_lease("ns", &format!("web-{number}"), Purpose::Observe);
+            errors.about(&call, &timed_out(&call));
+        }
+        assert_eq!(errors.open.len(), REMEMBERED);
+    }
+}

@@ -1,0 +1,360 @@
+//! Runs an [`Election`]: clock, calls, watch, timers, on plain threads.
+//!
+//! THREADS. One thread owns the election and never does anything that could take long: it sleeps on its inbox until
+//! the instant the election named. Another makes the Lease's calls, one at a time, so a socket that hangs cannot
+//! delay a deadline. A third reads the watch. What leads is told to an `Observer`, on the election's thread.
+
+mod error_log;
+pub(crate) mod inbox;
+pub(crate) mod incarnation;
+mod leadership;
+pub mod lease_store;
+mod watcher;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::thread;
+use std::time::Duration;
+
+use log::warn;
+
+pub(crate) use self::error_log::ErrorLog;
+use self::inbox::Inbox;
+pub use self::leadership::Leadership;
+use self::lease_store::LeaseStore;
+pub(crate) use self::watcher::{WatchUpdate, Watched, Watcher};
+use crate::election::{self, CallKind, Election, Event, Identity, Input, Output, Snapshot, Timing, Version};
+use crate::kube::client::MAX_IDLE;
+use crate::kube::{CallError, Client, Purpose, Reply, Request};
+use crate::sys;
+use crate::time::BootTime;
+
+/// Threads that do little need little.
+pub(crate) const STACK: usize = 256 * 1024;
+
+/// Whom an election tells what happens, in order, each thing once. Called on the election's thread: answer at once.
+pub(crate) trait Observer {
+    /// A term has begun. When all that is started for it has ended, and not before, post [`Message::WorkStopped`].
+    fn start_work(&mut self, leadership: Leadership);
+    /// The term has ended: its [`Leadership`] says by when the work must be dead.
+    fn stop_work(&mut self);
+    /// Something that people want to know.
+    fn event(&mut self, event: &Event);
+    /// The newest version of the Lease known (`None`: there is no Lease), and the present term's token where known.
+    fn lease(&mut self, lease: Option<&Snapshot>, token: Option<Version>);
+    /// A call on the Lease has ended: for what purpose it was made, and what went wrong with it.
+    fn called(&mut self, why: Purpose, error: Option<&CallError>);
+    /// The watch has ended, and will have to be begun anew.
+    fn watch_ended(&mut self);
+}
+
+/// What comes to the election's thread.
+pub(crate) enum Message {
+    /// A call has ended.
+    Called(Box<Called>),
+    /// The version to be replaced was not at hand.
+    NotAtHand { call: u64 },
+    /// The call was not sent: the watch had brought a newer version than the one to be replaced.
+    Overtaken { call: u64 },
+    /// From the watch.
+    Watch(WatchUpdate),
+    /// All that was started for the term has ended.
+    WorkStopped { token: Version },
+    /// Whether the workload is fit to lead.
+    Fit(bool),
+    /// End it.
+    Shutdown,
+}
+
+/// A call that has ended.
+pub(crate) struct Called {
+    call: u64,
+    request: Request,
+    result: Result<Reply, CallError>,
+}
+
+/// Whether the election's thread still turns, for a liveness probe.
+#[derive(Debug)]
+pub(crate) struct Watchdog(AtomicU64);
+
+impl Default for Watchdog {
+    /// Before the election begins (the credentials may come late) nothing is due.
+    fn default() -> Watchdog {
+        Watchdog(AtomicU64::new(u64::MAX))
+    }
+}
+
+impl Watchdog {
+    /// How long the thread, or its call, has been overdue.
+    pub(crate) fn overdue(&self) -> Duration {
+        sys::boot_time().since(BootTime(self.0.load(Ordering::Relaxed)))
+    }
+
+    fn due(&self, at: Option<BootTime>) {
+        self.0.store(at.map_or(u64::MAX, |at| at.0), Ordering::Relaxed);
+    }
+}
+
+/// What a driver needs.
+pub(crate) struct Setup {
+    pub(crate) namespace: String,
+    pub(crate) lease: String,
+    pub(crate) identity: Identity,
+    pub(crate) timing: Timing,
+    /// For the Lease's calls alone: no other traffic can delay a renewal (P7).
+    pub(crate) calls: Client,
+    /// For its watch.
+    pub(crate) watch: Arc<Client>,
+    pub(crate) inbox: Inbox<Message>,
+    pub(crate) watchdog: Arc<Watchdog>,
+}
+
+struct Job {
+    call: u64,
+    request: Request,
+    replaces: Option<Version>,
+    limit: Duration,
+}
+
+/// The newest version that the watch has brought since the last call was asked for: the thread that makes the call sees
+/// by it what the election's has yet to read. A new connection takes milliseconds, in a crowd tens of them.
+#[derive(Clone, Default)]
+struct Ahead(Arc<AtomicU64>);
+
+impl Ahead {
+    fn forget(&self) {
+        self.0.store(0, Ordering::Release);
+    }
+
+    fn note(&self, version: Version) {
+        self.0.store(version, Ordering::Release);
+    }
+
+    fn is_newer_than(&self, version: Version) -> bool {
+        self.0.load(Ordering::Acquire) > version
+    }
+}
+
+/// An election being run.
+pub(crate) struct Driver<A> {
+    election: Election,
+    lease_store: LeaseStore,
+    observer: A,
+    lease_name: String,
+    inbox: Inbox<Message>,
+    jobs: SyncSender<Job>,
+    ahead: Ahead,
+    watcher: Watcher,
+    leadership: Option<Leadership>,
+    /// The version of the Lease and the token that the observer was told last.
+    told: Option<(Option<Version>, Option<Version>)>,
+    wake: Option<BootTime>,
+    call_due: Option<BootTime>,
+    watchdog: Arc<Watchdog>,
+    errors: ErrorLog,
+    done: bool,
+}
+
+impl<A: Observer> Driver<A> {
+    pub(crate) fn new(setup: Setup, observer: A) -> io::Result<Driver<A>> {
+        let Setup { namespace, lease, identity, timing, calls, watch, inbox, watchdog } = setup;
+        let (jobs, queue) = mpsc::sync_channel(1); // The election makes one call at a time, so this never blocks.
+        let (answers, ahead) = (inbox.clone(), Ahead::default());
+        let seen = ahead.clone();
+        thread::Builder::new()
+            .name("lease-calls".into())
+            .stack_size(STACK)
+            .spawn(move || make_calls(&calls, &queue, &answers, &seen))?;
+        let (update, seen) = (inbox.clone(), ahead.clone());
+        let watched = Watched::Lease { namespace: namespace.clone(), name: lease.clone(), why: Purpose::Observe };
+        let watcher = Watcher::new(watch, watched, timing.retry_period(), move |item| {
+            let version = item.version();
+            update.post(Message::Watch(item)); // First: who is told that a call was overtaken shall find what by.
+            version.inspect(|version| seen.note(*version));
+        });
+        Ok(Driver {
+            election: Election::new(identity, timing, sys::random_u64()),
+            lease_store: LeaseStore::new(&namespace, &lease),
+            observer,
+            lease_name: format!("{namespace}/{lease}"),
+            inbox,
+            jobs,
+            ahead,
+            watcher,
+            leadership: None,
+            told: None,
+            wake: None,
+            call_due: None,
+            watchdog,
+            errors: ErrorLog::default(),
+            done: false,
+        })
+    }
+
+    /// Takes part until told to shut down and everything is in order; gives the observer back.
+    pub(crate) fn run(mut self) -> A {
+        self.input(Input::Timer);
+        while !self.done {
+            let tend_again = self.tend_watch();
+            self.watchdog.due(self.call_due.or(self.wake));
+            match self.inbox.take_until([self.wake, tend_again].into_iter().flatten().min()) {
+                Some(letter) => self.read(letter),
+                None => self.input(Input::Timer),
+            }
+        }
+        self.observer
+    }
+
+    fn read(&mut self, letter: Message) {
+        match letter {
+            Message::Called(called) => self.called(*called),
+            Message::NotAtHand { call } => {
+                self.input(Input::Reply { call, result: Err(election::CallFailure::Conflict) });
+            }
+            Message::Overtaken { call } => {
+                self.call_due = None;
+                self.input(Input::Reply { call, result: Err(election::CallFailure::Overtaken) });
+            }
+            Message::Watch(update) => self.watched(update),
+            Message::WorkStopped { token } => {
+                // Whoever still has a part of it must not take a Lease that is about to be released for held.
+                if let Some(leadership) = self.leadership.take() {
+                    leadership.end();
+                }
+                self.input(Input::WorkStopped { token });
+            }
+            Message::Fit(fit) => self.input(Input::Fit(fit)),
+            Message::Shutdown => self.input(Input::Shutdown),
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        self.election.handle(sys::now(), input);
+        // Before a term's beginning is told: whoever is told of it shall find the Lease that it was won on.
+        let known = (self.election.lease().map(|lease| lease.version), self.election.token());
+        if self.told != Some(known) {
+            self.told = Some(known);
+            self.observer.lease(self.election.lease(), self.election.token());
+        }
+        loop {
+            match self.election.poll() {
+                Output::Call { call, request, purpose, limit } => self.call(call, &request, purpose, limit),
+                Output::StartWork(term) => self.start_work(term),
+                Output::StopWork { .. } => self.stop_work(),
+                Output::Report(event) => self.observer.event(&event),
+                Output::Done => self.done = true,
+                Output::WaitUntil(instant) => {
+                    self.wake = instant;
+                    break;
+                }
+            }
+        }
+        if let (Some(leadership), Some(validity)) = (&self.leadership, self.election.validity()) {
+            leadership.set_validity(validity);
+        }
+    }
+
+    fn start_work(&mut self, term: election::Term) {
+        let Some(validity) = self.election.validity() else { return };
+        let leadership = Leadership::new(term, self.lease_name.clone(), validity);
+        self.leadership = Some(leadership.clone());
+        self.observer.start_work(leadership);
+    }
+
+    fn stop_work(&mut self) {
+        let Some(leadership) = &self.leadership else { return };
+        if let Some(validity) = self.election.validity() {
+            leadership.set_validity(validity);
+        }
+        leadership.end();
+        self.observer.stop_work();
+    }
+
+    fn call(&mut self, call: u64, asked: &election::Request, purpose: CallKind, limit: Duration) {
+        match self.lease_store.request(asked, purpose) {
+            Some(request) => {
+                self.call_due = Some(sys::boot_time() + limit);
+                self.ahead.forget();
+                let replaces = match asked {
+                    election::Request::Replace { version, .. } => Some(*version),
+                    election::Request::Get | election::Request::Create(_) => None,
+                };
+                // The thread at the other end lives as long as this one.
+                let _ = self.jobs.send(Job { call, request, replaces, limit });
+            }
+            None => self.inbox.post(Message::NotAtHand { call }),
+        }
+    }
+
+    fn called(&mut self, Called { call, request, result }: Called) {
+        self.call_due = None;
+        let read = lease_store::read(&request, result);
+        match &read {
+            Ok(_) => self.errors.settled(&request),
+            Err(error) => self.errors.about(&request, error),
+        }
+        self.observer.called(request.why, read.as_ref().err());
+        let result = self.lease_store.take(&request, read);
+        self.input(Input::Reply { call, result });
+    }
+
+    fn watched(&mut self, update: WatchUpdate) {
+        let Some(update) = self.watcher.note(update) else { return };
+        match update {
+            WatchUpdate::Up { .. } => self.input(Input::Watching(true)),
+            WatchUpdate::Object { object, .. } => match self.lease_store.seen(object) {
+                Ok(lease) => self.input(Input::Seen(lease)),
+                Err(malformed) => warn!("the watch on Lease {} brought something else: {malformed}", self.lease_name),
+            },
+            WatchUpdate::Deleted { version, .. } => self.input(Input::Deleted(version)),
+            WatchUpdate::Down { .. } => {
+                self.observer.watch_ended();
+                self.input(Input::Watching(false));
+            }
+        }
+    }
+
+    /// Begins a watch where none stands, and ends one that keeps quiet about what was learnt by other means. When to look
+    /// again.
+    fn tend_watch(&mut self) -> Option<BootTime> {
+        let known = self.election.lease().map(|lease| lease.version);
+        self.watcher.tend(known, sys::boot_time());
+        self.watcher.wake(known)
+    }
+}
+
+/// Makes the Lease's calls, one at a time. A replacement that is known to be refused is not sent (P13).
+fn make_calls(client: &Client, jobs: &Receiver<Job>, answers: &Inbox<Message>, seen: &Ahead) {
+    loop {
+        let job = jobs.recv_timeout(MAX_IDLE).or_else(|_| {
+            client.close_idle();
+            jobs.recv()
+        });
+        let Ok(Job { call, request, replaces, limit }) = job else { return };
+        let seen = seen.clone();
+        let wanted = move || !replaces.is_some_and(|version| seen.is_newer_than(version));
+        answers.post(match client.call_while(&request, limit, wanted) {
+            Some(result) => Message::Called(Box::new(Called { call, request, result })),
+            None => Message::Overtaken { call },
+        });
+    }
+}
+
+/// Says how an election goes, in the words of the log. The terms' ends come with their reasons.
+pub(crate) fn describe(why: &election::Ending) -> String {
+    use election::Ending;
+    match why {
+        Ending::Shutdown => "shutting down".into(),
+        Ending::Yielded(to) if to.is_empty() => "asked to hand over".into(),
+        Ending::Yielded(to) => format!("asked to hand over to {to}"),
+        Ending::Unfit => "the workload fails its health check".into(),
+        Ending::WorkEnded => "the work has ended by itself".into(),
+        Ending::DeadlinePassed => "no renewal was acknowledged before the deadline".into(),
+        Ending::Superseded(holder) => format!("{holder} holds the Lease now"),
+        Ending::Vacated => "somebody cleared the holder".into(),
+        Ending::Deleted => "the Lease was deleted".into(),
+        Ending::Coordinated => "the Lease was handed to coordinated leader election".into(),
+    }
+}
