@@ -59,8 +59,7 @@
 //! - **Every call in one file**: [`kube::request`]. A write carries the version that it replaces, or it is not made.
 //! - **A lost term is over.** Leading again is a new term, with a new token.
 //! - **IP addresses only**: no name is resolved ([why][adr-5]).
-//! - The program's HTTP side has [a door before tiny_http][adr-3], and a command [is supervised][adr-4] by a thread that
-//!   does nothing else. All decisions: [docs/adr][adr].
+//! - A command [is supervised][adr-4] by a thread that does nothing else. All decisions: [docs/adr][adr].
 //!
 //! # Features
 //!
@@ -76,7 +75,6 @@
 //! `non_exhaustive` may grow.
 //!
 //! [adr]: https://docs.rs/crate/leasehold/latest/source/docs/adr/
-//! [adr-3]: https://docs.rs/crate/leasehold/latest/source/docs/adr/0003-the-door-before-tiny-http.md
 //! [adr-4]: https://docs.rs/crate/leasehold/latest/source/docs/adr/0004-supervising-a-command.md
 //! [adr-5]: https://docs.rs/crate/leasehold/latest/source/docs/adr/0005-ip-addresses-only.md
 

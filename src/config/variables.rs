@@ -1,7 +1,7 @@
 //! The one table of variables, and the help text made from it.
 //!
 //! PURE. `parse` reads the environment through this table only, `--help` prints it, and a test holds
-//! `docs/configuration.md` to it: what is documented, what is read and what applies when nothing is set are one thing.
+//! `docs/reference.md` to it: what is documented, what is read and what applies when nothing is set are one thing.
 
 use std::fmt::Write as _;
 

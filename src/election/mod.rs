@@ -1,8 +1,8 @@
 //! The election on a Lease, sans-IO: time comes in as an argument, calls go out as values.
 //!
 //! PURE: no clock, thread, socket, file or environment. The same code runs in production, in the simulator and in
-//! the exhaustive check of small cases. Rule numbers (P1–P18) are those of `docs/protocol.md`; the argument that at
-//! most one candidate leads is in `docs/election.md`.
+//! the exhaustive check of small cases. Rule numbers (P1–P20) are those of `docs/election.md`; the argument that at
+//! most one candidate leads is there too.
 //!
 //! ```text
 //!                    acquired                     lost: deadline passed, or another holder, a deletion,

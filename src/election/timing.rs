@@ -13,7 +13,7 @@ const JITTER_TENTHS: u32 = 12;
 /// expired one, over twice as much.
 ///
 /// Long enough that the first of fifty candidates is seen by most of the others before their turn comes, short enough
-/// that nobody notices it. `docs/adr/0019-an-attempt-that-is-overtaken.md` has the figures.
+/// that nobody notices it.
 pub const SPREAD: Duration = Duration::from_micros(22_500);
 
 /// Of a crowd of candidates, twice as many have tried with each such step.

@@ -3,7 +3,7 @@
 
     python3 tests/cluster/rolling.py [--rounds N]
 
-How many requests fail is counted by kind; what the program can avoid must be none. See docs/rolling-restarts.md.
+How many requests fail is counted by kind; what the program can avoid must be none. See docs/guide.md.
 """
 
 import argparse

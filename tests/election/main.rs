@@ -1,6 +1,6 @@
 //! The election's rules (P1–P18), one file for each behaviour, on virtual time.
 //!
-//! PURE, but for `documents.rs`, which reads source files. What each file covers is listed in `docs/protocol.md`.
+//! PURE, but for `documents.rs`, which reads source files. What each file covers is listed in `docs/election.md`.
 
 mod acquire;
 mod ambiguous;

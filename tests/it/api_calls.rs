@@ -342,7 +342,7 @@ const HEAD: &str = "\
 
 Every call that leasehold can make to the Kubernetes API, as it is sent and as it is answered, with the rule that it needs. There
 is no other: [`src/kube/request.rs`](../src/kube/request.rs) builds them all, and a test holds the Role in `manifests/` to it.
-What your own process has sent is in its audit log (AUDIT_LOG), and a test compares that with [the API server's own](guide.md#the-two-logs).
+What your own process has sent is in its audit log (AUDIT_LOG), and a test compares that with [the API server's own](reference.md#audit-log).
 
 This page is made by `tests/it/api_calls.rs` from that file, the election itself and an in-memory API server, whose answers are compared
 with a real kube-apiserver's by another test. Beside what is shown, each call carries `host`, `user-agent: leasehold/VERSION (OS/ARCH)`,
@@ -350,7 +350,7 @@ with a real kube-apiserver's by another test. Beside what is shown, each call ca
 breaks.
 
 A call without its rule is answered 403. The log then names the missing rule, once; the call is tried again at RETRY_PERIOD, so
-that a Role can be mended without a restart. [Right by right](troubleshooting.md#nobody-leads): what the log says then, and what goes on.
+that a Role can be mended without a restart.
 
 | call | method | RBAC | needed | without it |
 |---|---|---|---|---|

@@ -416,10 +416,10 @@ fn the_audit_log_has_a_line_for_each_call_without_token_or_body() {
     assert_eq!(json!(fields(&lines[1], &keys)), json!(["get", "leases", "ns", "web", "observe", null, "42", 200, 1]));
     assert!(lines[0]["bytesSent"].as_u64() > Some(200) && lines[0]["time"].as_str().unwrap().ends_with('Z'));
     assert_eq!(lines[0]["auditID"], "0b1f6a52-2f0e", "the name that the server's own log has for it");
-    let guide = std::fs::read_to_string("docs/guide.md").unwrap();
-    let table = guide.split("### The two logs").nth(1).and_then(|rest| rest.split("\n\n").nth(1)).unwrap();
+    let reference = std::fs::read_to_string("docs/reference.md").unwrap();
+    let table = reference.split("## Audit log").nth(1).and_then(|rest| rest.split("\n\n").nth(2)).unwrap();
     let cells = table.lines().skip(2).flat_map(|row| row.split(" | ").next().unwrap().split('`').skip(1).step_by(2));
     let (told, written): (BTreeSet<_>, BTreeSet<_>) =
         (cells.collect(), lines[0].as_object().unwrap().keys().map(String::as_str).collect());
-    assert_eq!(told, written, "the guide's fields, and the line's");
+    assert_eq!(told, written, "the reference's fields, and the line's");
 }

@@ -1,4 +1,4 @@
-//! What becomes of `COMMAND`: started only in a term, stopped in time, nothing left (docs/command.md has the table).
+//! What becomes of `COMMAND`: started only in a term, stopped in time, nothing left (docs/guide.md says what is promised).
 //!
 //! Each test runs the stand-in of `tests/helpers/stand_in.rs`, a process with a Supervisor, and small shell scripts in
 //! the COMMAND's place. No verdict depends on how fast anything is: the deadlines of most terms are hours away, those
@@ -404,7 +404,7 @@ fn the_keeper_stops_and_kills_with_nobody_telling_it_to() {
     panic!("it was never asked first and then killed");
 }
 
-/// What docs/command.md does not guarantee, and what then helps: time that passes counts.
+/// What docs/guide.md does not guarantee, and what then helps: time that passes counts.
 #[test]
 fn who_is_stopped_ends_nobody_and_kills_as_soon_as_it_goes_on() {
     let mut stand_in = script("trap '' TERM; echo $$; while :; do sleep 60; done");
@@ -450,27 +450,6 @@ fn renewals_keep_it_running() {
     assert_eq!(stand_in.count("descendants"), 2, "the shell and its sleep");
     stand_in.order("stop");
     assert_eq!(stand_in.ended().how, "signaled 15");
-}
-
-// ------------------------------------------------------------------------------------------------------- in words
-
-#[test]
-fn every_test_that_the_guide_names_exists() {
-    let tests = concat!(
-        include_str!("command.rs"),
-        include_str!("command/leftovers.rs"),
-        include_str!("command/signals.rs"),
-        include_str!("../../src/program/command/job.rs")
-    );
-    let (_, table) = include_str!("../../docs/command.md").split_once("## Each promise and its test").unwrap();
-    let named: Vec<&str> = table.split('`').filter(|word| word.matches('_').count() > 2).collect();
-    assert!(named.len() > 30, "{named:?}");
-    for name in named {
-        assert!(
-            tests.contains(&format!("#[test]\nfn {name}()")) || tests.contains(&format!("    fn {name}()")),
-            "{name}"
-        );
-    }
 }
 
 #[test]

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use leasehold::kube::request::RULES;
@@ -37,15 +37,13 @@ impl Scenario {
 }
 
 /// `said`: what the program says of each right that it lacks.
-fn scenarios(said: &Arc<Mutex<Vec<String>>>) -> Vec<Scenario> {
+fn scenarios() -> Vec<Scenario> {
     let behaviours = election::ALL.iter().chain(audit::ALL).map(|(name, behaviour)| Scenario::new(name, behaviour));
     let variants = VARIANTS.iter().map(|components| {
         Scenario::new(&variants::title(components), |world| variants::uses_what_its_role_grants(world, components))
     });
-    let missing = RIGHTS.iter().map(|right| {
-        let said = Arc::clone(said);
-        Scenario::new(&right.title(), move |world| lock(&said).push(missing::take_away(world, right)))
-    });
+    let missing =
+        RIGHTS.iter().map(|right| Scenario::new(&right.title(), move |world| missing::take_away(world, right)));
     let update = "a_lease_that_is_made_and_cannot_be_updated_is_led_for_one_term";
     let update = Scenario::new(update, missing::a_lease_that_is_made_and_cannot_be_updated_is_led_for_one_term);
     let lacking = missing.chain([update]).map(|scenario| Scenario { refused: true, ..scenario });
@@ -62,10 +60,8 @@ fn on_a_real_api_server() {
 }
 
 fn check(server: &mut Real) {
-    let said = Arc::default();
-    let scenarios = scenarios(&said);
+    let scenarios = scenarios();
     let mut sheets = side_by_side(server, &scenarios);
-    let said = in_the_order_of(&missing::documented(), &lock(&said));
     let outage = an_outage_of_the_api_server(server);
     // An API server that has just started knows no Roles yet, and refuses what it will allow a moment later.
     let starting = outage.iter().map(|sheet| sheet.scenario.clone());
@@ -74,7 +70,6 @@ fn check(server: &mut Real) {
     sheets.extend(outage);
     // Not by println!, which is kept back when all is well: these are the results.
     let mut out = io::stderr();
-    writeln!(out, "what is taken away, said, and lost on kube-apiserver:\n{said}").expect("standard error takes it");
     let Some(log) = server.audit_log() else { return };
     let all = agree(&audit::compare_with_log(&log, &sheets), &refused);
     writeln!(out, "the program's audit log and kube-apiserver's, in {} scenarios: {all}", sheets.len())
@@ -97,14 +92,6 @@ fn agree(found: &BTreeMap<String, Findings>, refused: &BTreeSet<String>) -> Find
     let granted = RULES.iter().map(|rule| (rule.resource.plural().to_owned(), rule.verb.as_str().to_owned()));
     assert_eq!(allowed.used(), granted.collect::<BTreeSet<_>>(), "what is used (left) and what is granted (right)");
     all
-}
-
-/// The rows as people find them: on a real server the same as on the in-memory one.
-fn in_the_order_of(documented: &[String], rows: &[String]) -> String {
-    let mut sorted = [documented.to_vec(), rows.to_vec()];
-    sorted.iter_mut().for_each(|rows| rows.sort());
-    assert_eq!(sorted[0], sorted[1], "what is documented (left) and what happens (right)");
-    documented.join("\n")
 }
 
 fn side_by_side(server: &Real, scenarios: &[Scenario]) -> Vec<Sheet> {

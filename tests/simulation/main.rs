@@ -1,4 +1,4 @@
-//! The deterministic simulation of whole elections; `docs/simulation.md` says what it simulates and checks.
+//! The deterministic simulation of whole elections; `README.md` beside this file says what it simulates and checks.
 //!
 //! - `SIMULATION_SEED=n` replays one schedule, with every event.
 //! - `SIMULATION_SCHEDULES=n` runs that many; `SIMULATION_KEEP_GOING=1` shows all failures, not the first.
@@ -26,7 +26,7 @@ use std::time::Instant;
 
 use model::Model;
 
-/// Seeds that once found something. What it was is in `docs/simulation.md`.
+/// Seeds that once found something. What it was is in `README.md`.
 const REGRESSIONS: [u64; 3] = [85, 306, 475];
 
 /// The last so many events explain a failure.

@@ -1,7 +1,6 @@
 //! P13, decided: how fast a Lease changes hands, and at the price of how many conflicts, by the number of candidates.
 //!
-//! On virtual time, so the figures are the same on every machine. `docs/adr/0019-an-attempt-that-is-overtaken.md` draws the
-//! conclusion.
+//! On virtual time, so the figures are the same on every machine.
 
 use crate::api::Api;
 use crate::clock::{MILLI, Real, SECOND};

@@ -1,7 +1,7 @@
 //! The HTTP side: who leads, health, metrics, and a page for people.
 //!
 //! tiny_http answers; the `door` stands before it and is what clients meet. It bounds everything a client can make
-//! the process spend: connections, bytes, time. `docs/adr/0003-the-door-before-tiny-http.md` says why there are two.
+//! the process spend: connections, bytes, time. `docs/adr` says why there are two.
 //!
 //! THREADS, IO. Nothing here is ever waited for by the election: the two share only what a [`View`] reads.
 

@@ -40,7 +40,7 @@ fn documents() -> Vec<String> {
     let here = fs::read_dir(root()).expect("the root").map(|entry| entry.expect("an entry").file_name());
     let mut found: Vec<_> =
         here.filter_map(|name| name.into_string().ok()).filter(|name| name.ends_with(".md")).collect();
-    found.extend(["docs", "manifests"].into_iter().flat_map(|folder| files(folder, "md")));
+    found.extend(["docs", "manifests", "tests/simulation"].into_iter().flat_map(|folder| files(folder, "md")));
     found.sort();
     found
 }
@@ -143,7 +143,11 @@ fn every_test_named_is_there() {
         for span in code_spans(&prose(&document)) {
             let is_name =
                 span.len() > 24 && span.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-            if is_name && !span.starts_with("rest_client_") && !span.starts_with("leader_election_") {
+            if is_name
+                && !span.starts_with("rest_client_")
+                && !span.starts_with("leader_election_")
+                && !span.starts_with("leasehold_")
+            {
                 assert!(
                     sources.contains(&format!("fn {span}(")),
                     "{document} names the test {span}, which is not there"
@@ -156,11 +160,13 @@ fn every_test_named_is_there() {
 #[test]
 fn every_variable_named_is_one_that_is_read() {
     let known: BTreeSet<&str> = config::VARIABLES.iter().map(|variable| variable.name).collect();
-    let of_others = ["LEASEHOLD_", "SIMULATION_", "CLOCK_"];
-    for document in ["README.md", "docs/guide.md", "docs/tuning.md", "docs/troubleshooting.md"] {
+    let of_others = ["LEASEHOLD_", "SIMULATION_", "CLOCK_", "ETCD_"];
+    for document in ["README.md", "docs/guide.md", "docs/reference.md", "docs/troubleshooting.md"] {
         let prose = prose(document);
         let words = prose.split(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'));
-        for word in words.filter(|word| word.contains('_') && word.len() > 4) {
+        for word in
+            words.filter(|word| word.contains('_') && word.len() > 4 && !word.starts_with(|c: char| c.is_ascii_digit()))
+        {
             let ours = known.contains(word) || of_others.iter().any(|prefix| word.starts_with(prefix));
             assert!(ours, "{document} names the variable {word}, which nothing reads");
         }
@@ -222,7 +228,7 @@ fn quoted(document: &str) -> Vec<String> {
 fn what_troubleshooting_quotes_is_what_is_said() {
     let said = source_as_said();
     let lines = quoted("docs/troubleshooting.md");
-    assert!(lines.len() > 40, "only {} were found: is the search broken?", lines.len());
+    assert!(lines.len() > 25, "only {} were found: is the search broken?", lines.len());
     for line in lines {
         let fixed = line.trim_matches(|c: char| c == '…' || c == ' ');
         assert!(said.contains(fixed), "nothing in src/ says: {line}");
@@ -238,11 +244,11 @@ fn what_is_not_said_is_found_out() {
     }
 }
 
-// ---------------------------------------------------------------------------------------------------- tuning
+// ---------------------------------------------------------------------------------------------------- timings
 
 #[test]
 fn the_table_of_timings_is_what_the_program_computes() {
-    let page = text("docs/tuning.md");
+    let page = text("docs/guide.md");
     let rows: Vec<Vec<&str>> = page
         .lines()
         .filter(|line| line.starts_with("| ") && line.matches(" / ").count() == 2)
