@@ -27,7 +27,6 @@ const YIELD_TO: &str = "KUBE_API_URL=http://127.0.0.1:8001 LEASE_NAMESPACE=lease
 const RUN_ELSEWHERE: &[(&str, &str, &str)] = &[
     ("cargo run --example demo", ".ci/suites.sh", "cargo run --locked --example demo"),
     ("cargo test", ".ci/suites.sh", "cargo test --locked"),
-    ("cargo bench --bench costs", ".ci/suites.sh", "cargo bench --locked --bench costs"),
     (
         "cargo bench --bench footprint -- target/x86_64-unknown-linux-gnu/release/leasehold",
         ".ci/suites.sh",
