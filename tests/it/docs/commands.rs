@@ -56,11 +56,6 @@ const RUN_ELSEWHERE: &[(&str, &str, &str)] = &[
         "tests/cluster/commands.py",
         "kubectl annotate lease leasehold --namespace leasehold leasehold.dev/yield-to=leasehold-1",
     ),
-    (
-        "kubectl get service kubernetes --namespace default --output jsonpath='{.spec.clusterIP}'",
-        "tests/cluster/commands.py",
-        "kubectl get service kubernetes --namespace default --output jsonpath='{.spec.clusterIP}'",
-    ),
     // The simulation, in the lengths that its own test reads from the environment.
     ("cargo test --test simulation -- --nocapture", ".ci/suites.sh", "cargo test --locked"),
     ("cargo test --release --test simulation -- --nocapture", "tests/simulation/main.rs", "debug_assertions"),
