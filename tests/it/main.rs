@@ -1,5 +1,7 @@
 //! The integration tests, as one binary: one module for each part of the behaviour.
 
+#[cfg(feature = "program")]
+mod admission;
 mod api_calls;
 #[cfg(feature = "program")]
 mod audit;

@@ -80,7 +80,13 @@ fn apply_patch(patch: &Value, objects: &mut Vec<Value>) {
         let of_kind = [&object["kind"], &object[FORMER_KIND]].contains(&&target["kind"]);
         of_kind && object["metadata"]["name"] == target["name"]
     };
-    assert_eq!(objects.iter().filter(|object| fits(object)).count(), 1, "{target}");
+    // kustomize leaves out a patch with a target that is not there: components/statefulset has one for components/admission-policy.
+    let found = objects.iter().filter(|object| fits(object)).count();
+    let optional = target["kind"] == "ValidatingAdmissionPolicy";
+    if optional && found == 0 {
+        return;
+    }
+    assert_eq!(found, 1, "{target}");
     match content.as_array() {
         Some(steps) => {
             let object = objects.iter_mut().find(|object| fits(object)).expect("counted");
