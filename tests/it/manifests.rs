@@ -221,6 +221,12 @@ fn everything_selects_the_pods_that_the_deployment_makes() {
     }
 }
 
+/// Asked at once, `/readyz` answers 503 until the API server has answered, and every start leaves a Warning Event on its Pod.
+#[test]
+fn the_first_readiness_probe_waits_for_the_first_answer() {
+    assert!(container()["readinessProbe"]["initialDelaySeconds"].as_u64().is_some_and(|seconds| seconds >= 1));
+}
+
 /// What the "restricted" Pod Security Standard asks, and a read-only root on top.
 #[test]
 fn the_pod_is_restricted() {

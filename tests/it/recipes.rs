@@ -47,6 +47,10 @@ fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
+fn strings(value: &Value) -> Vec<&str> {
+    list(value).iter().map(|item| item.as_str().expect("text")).collect()
+}
+
 /// Deployments and StatefulSets.
 fn workloads(objects: &[Value]) -> impl Iterator<Item = &Value> {
     objects.iter().filter(|object| object["spec"]["template"]["spec"]["containers"].is_array())
@@ -237,6 +241,22 @@ fn names_ports_and_times_agree() {
     }
 }
 
+/// In a deleted leader's Pod the application answers for longer than leasehold waits for the Service, and both are told at once.
+#[test]
+fn the_web_application_answers_until_the_service_has_moved() {
+    let objects = example("active-passive-web");
+    let (config, (workload, own)) = (configuration(&objects), candidate(&objects));
+    let pod = &workload["spec"]["template"]["spec"];
+    assert!(list(&pod["containers"]).contains(own), "a native sidecar is told last");
+    assert_eq!(own.get("lifecycle"), None);
+    let application = list(&pod["containers"]).iter().find(|container| container["name"] != own["name"]).unwrap();
+    let sleep = strings(&application["lifecycle"]["preStop"]["exec"]["command"]);
+    assert_eq!(sleep[0], "sleep");
+    let seconds: u64 = sleep[1].parse().unwrap();
+    assert!(seconds >= config.drain_timeout.as_secs(), "{seconds} s");
+    assert!(pod["terminationGracePeriodSeconds"].as_u64().unwrap() > seconds);
+}
+
 /// What an init container installs is what the main container runs, from the volume that both mount.
 #[test]
 fn the_copied_binary_is_run_from_where_it_is_put() {
@@ -382,9 +402,6 @@ fn a_real_api_server_takes_every_object() {
         let content_type = if method == "PATCH" { MERGE_PATCH } else { JSON };
         client.request(method, path, content_type, body.to_string().as_bytes()).expect("an answer")
     };
-    let version = send("GET", "/version", &Value::Null).json();
-    let minor: u32 = version["minor"].as_str().and_then(|m| m.trim_end_matches('+').parse().ok()).expect("a version");
-    let knows_sidecars = minor >= 29;
     for name in EXAMPLES {
         let space = format!("recipe-{name}-{}", std::process::id());
         let made = send("POST", "/api/v1/namespaces", &json!({ "metadata": { "name": space } }));
@@ -397,31 +414,11 @@ fn a_real_api_server_takes_every_object() {
             if object["subjects"].is_array() {
                 object["subjects"][0]["namespace"] = json!(space);
             }
-            if !knows_sidecars && make_sidecars_ordinary(&mut object) {
-                println!("{name}: native sidecars, which this server does not know, were tried as ordinary containers");
-            }
             let answer = send("POST", &collection(&object, &space), &object);
             assert_eq!(answer.status, 201, "{name}: {}: {}", object["kind"], answer.message());
         }
         send("DELETE", &format!("/api/v1/namespaces/{space}"), &Value::Null);
     }
-}
-
-/// For a server from before KEP-753. Whether there were any.
-fn make_sidecars_ordinary(object: &mut Value) -> bool {
-    let Some(pod) = object.pointer_mut("/spec/template/spec") else { return false };
-    let first = list(&pod["initContainers"]).to_vec();
-    let (sidecars, others): (Vec<Value>, Vec<Value>) =
-        first.into_iter().partition(|container| container["restartPolicy"] == "Always");
-    let any = !sidecars.is_empty();
-    pod["initContainers"] = Value::Array(others);
-    if let Some(containers) = pod["containers"].as_array_mut() {
-        containers.extend(sidecars.into_iter().map(|mut sidecar| {
-            sidecar.as_object_mut().map(|sidecar| sidecar.remove("restartPolicy"));
-            sidecar
-        }));
-    }
-    any
 }
 
 /// Where objects of this kind are created.
