@@ -1,8 +1,12 @@
 //! Each wrapper does what it says. May do what it tests.
 
+use super::signals::*;
 use super::*;
+use crate::time::BootTime;
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 #[test]
 fn the_boot_clock_runs_forward_and_the_wall_clock_reads_this_century() {

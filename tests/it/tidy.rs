@@ -132,7 +132,8 @@ fn unsafe_code_is_in_sys() {
     let code_says_unsafe =
         |source: &Source| source.code().split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe");
     let found: Vec<_> = sources().into_iter().filter(code_says_unsafe).map(|source| source.path).collect();
-    assert_eq!(found, ["src/sys/mod.rs"]);
+    let outside: Vec<_> = found.iter().filter(|path| !path.starts_with("src/sys/")).collect();
+    assert!(!found.is_empty() && outside.is_empty(), "{outside:?}");
 }
 
 #[test]

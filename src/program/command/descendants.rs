@@ -62,14 +62,11 @@ fn look(pid: Pid) -> Option<(Descendant, bool)> {
     parse(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// `PID (NAME) STATE PARENT GROUP … STARTED …`, where NAME may hold anything, brackets and line ends too.
 fn parse(pid: Pid, stat: &[u8]) -> Option<(Descendant, bool)> {
-    let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
-    let fields: Vec<&str> = std::str::from_utf8(&stat[after_name..]).ok()?.split_ascii_whitespace().collect();
-    let zombie = matches!(*fields.first()?, "Z" | "X");
-    let parent = fields.get(1)?.parse().ok()?;
-    let group = fields.get(2)?.parse().ok()?;
-    let started = fields.get(19)?.parse().ok()?;
+    let zombie = matches!(sys::stat_field(stat, 3)?, "Z" | "X");
+    let parent = sys::stat_field(stat, 4)?.parse().ok()?;
+    let group = sys::stat_field(stat, 5)?.parse().ok()?;
+    let started = sys::stat_field(stat, 22)?.parse().ok()?;
     Some((Descendant { pid, group, parent, started }, zombie))
 }
 
