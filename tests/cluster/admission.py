@@ -284,7 +284,7 @@ def allowed():
         lease_case("takes its name back", notes(successor=None), changed(HELD, notes(successor="web-a"))),
         lease_case("asks for a yield", notes(yield_to="")),
         service_case("routes", fence(UID, 8101)),
-        service_case("routes with the fence that is there: somebody changed the selector", fence(UID, 8050)),
+        service_case("routes with the fence that is there: the selector was changed", fence(UID, 8050)),
         service_case("routes for the first time", fence(UID, 8101), unrouted),
         service_case("routes over text that is no fence", fence(UID, 8101), changed(SERVICE, notes(fence="2026-11-22T15:04:05Z/x/9999"))),
         service_case("routes over an older Lease's fence", fence(UID, 8101), with_fence(OTHER_UID, 8100)),
@@ -297,7 +297,7 @@ def allowed():
         lease_case("an administrator clears the holder", spec(holderIdentity=""), user="admin", pod=""),
         service_case("an administrator changes the ports", spec(ports=[{"port": 81}]), user="admin", pod=""),
         pod_case("the scheduler changes a Pod", spec(nodeName="n"), user="system:kube-scheduler", pod=""),
-        service_case("another Service, by somebody else's right", spec(ports=[]), changed(SERVICE, {"metadata": {"name": "shop"}})),
+        service_case("a Service that the Role does not name", spec(ports=[]), changed(SERVICE, {"metadata": {"name": "shop"}})),
     ]
 
 
@@ -326,8 +326,8 @@ def refused():
         lease_case("lets the garbage collector delete it", {"metadata": {"ownerReferences": [{"kind": "Pod", "name": "web-a", "uid": UID}]}}),
         lease_case("changes a label", {"metadata": {"labels": {"team": "b"}}}),
         lease_case("adds an annotation", {"metadata": {"annotations": {"meta.helm.sh/release-name": "x"}}}),
-        lease_case("changes somebody's annotation as the holder", both(TAKEN, {"metadata": {"annotations": {"note": "x"}}})),
-        lease_case("takes somebody's annotation away", {"metadata": {"annotations": {"note": None}}}),
+        lease_case("changes another program's annotation as the holder", both(TAKEN, {"metadata": {"annotations": {"note": "x"}}})),
+        lease_case("takes another program's annotation away", {"metadata": {"annotations": {"note": None}}}),
         lease_case("changes the leader's incarnation", notes(incarnation="y")),
         lease_case("takes the leader's incarnation away", notes(incarnation=None)),
         lease_case("says for whom the leader made room", notes(yielded_to="web-a"), VACANT),
@@ -428,7 +428,7 @@ def body():
     check(not idle, f"without any one validation, an attempt is let through{': not without ' + str(idle) if idle else ''}")
 
     check_statefulset(options.kubectl)
-    table("What the thief is told", ["attempt", "answer"], [(title, against[0]) for title, against in said.items()])
+    table("What the API server answers", ["attempt", "answer"], [(title, against[0]) for title, against in said.items()])
 
 
 def check_statefulset(kubectl):

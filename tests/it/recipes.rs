@@ -241,13 +241,13 @@ fn names_ports_and_times_agree() {
     }
 }
 
-/// In a deleted leader's Pod the application answers for longer than leasehold waits for the Service, and both are told at once.
+/// In a deleted leader's Pod the application answers for longer than leasehold waits for the Service, and both are stopped at once.
 #[test]
 fn the_web_application_answers_until_the_service_has_moved() {
     let objects = example("active-passive-web");
     let (config, (workload, own)) = (configuration(&objects), candidate(&objects));
     let pod = &workload["spec"]["template"]["spec"];
-    assert!(list(&pod["containers"]).contains(own), "a native sidecar is told last");
+    assert!(list(&pod["containers"]).contains(own), "a native sidecar gets SIGTERM last");
     assert_eq!(own.get("lifecycle"), None);
     let application = list(&pod["containers"]).iter().find(|container| container["name"] != own["name"]).unwrap();
     let sleep = strings(&application["lifecycle"]["preStop"]["exec"]["command"]);
