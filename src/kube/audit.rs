@@ -1,27 +1,27 @@
 //! The audit log (`AUDIT_LOG`): one JSON line for each call made to the API server, and nothing else in it.
 //!
-//! IO: writes to stdout, stderr or a file, on a thread of its own. A reader that does not read must not hold up a
-//! renewal: lines wait in a bounded queue, and those that find it full are counted and reported in the log itself.
-//! A write that fails is reported once, and the election goes on: losing the lease would be the greater harm.
+//! IO: writes to stdout, stderr or a file. A reader that does not read must not delay a renewal: the lines that it does not
+//! take are dropped, counted, and reported in the log itself. A write that fails is reported once, and the election goes on:
+//! losing the lease would be the greater harm.
 
 use std::fmt;
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::kube::client::Call;
-use crate::time::WallTime;
+use crate::kube::request::Request;
+use crate::kube::status::{CallError, Failure};
+use crate::sys;
+use crate::sys::line_writer::DroppingWriter;
 
-/// Lines that may wait: minutes of an election's calls.
-const QUEUE: usize = 256;
-
-/// The last lines are waited for so long at the end: whoever reads them may have stopped reading.
+/// How long the end of a process waits for the lines of calls that other threads make.
 pub(crate) const AT_THE_END: Duration = Duration::from_secs(1);
 
 /// Where the lines go.
@@ -48,8 +48,10 @@ impl fmt::Display for AuditTarget {
 /// The audit log.
 #[derive(Debug)]
 pub struct Audit {
-    queue: SyncSender<Entry>,
-    dropped: AtomicU64,
+    writer: Mutex<DroppingWriter>,
+    target: String,
+    /// Whether a write has failed, which is reported once.
+    failed: AtomicBool,
     /// Calls that have begun and are not written down yet.
     begun: AtomicUsize,
 }
@@ -63,34 +65,23 @@ impl Drop for Begun<'_> {
     }
 }
 
-#[derive(Debug)]
-enum Entry {
-    Line(String),
-    /// All before this is written: say so.
-    Flush(SyncSender<()>),
-}
-
 impl Audit {
     /// Opens the target. The error names it.
     pub fn open(target: &AuditTarget) -> Result<Audit, String> {
-        let writer: Box<dyn Write + Send> = match target {
-            AuditTarget::Stdout => Box::new(std::io::stdout()),
-            AuditTarget::Stderr => Box::new(std::io::stderr()),
-            AuditTarget::File(path) => match OpenOptions::new().append(true).create(true).open(path) {
-                Ok(file) => Box::new(file),
-                Err(error) => return Err(format!("cannot append to the audit log {target}: {error}")),
-            },
+        let writer = match target {
+            AuditTarget::Stdout => DroppingWriter::duplicate(io::stdout().as_fd(), dropped_line),
+            AuditTarget::Stderr => DroppingWriter::duplicate(io::stderr().as_fd(), dropped_line),
+            AuditTarget::File(path) => {
+                let file = OpenOptions::new().append(true).create(true).open(path);
+                file.map(|file| DroppingWriter::new(file, dropped_line))
+            }
         };
-        Audit::to(writer, target.to_string()).map_err(|error| format!("no thread for the audit log: {error}"))
+        let writer = writer.map_err(|error| format!("cannot append to the audit log {target}: {error}"))?;
+        Ok(Audit::to(writer, target.to_string()))
     }
 
-    fn to(writer: Box<dyn Write + Send>, name: String) -> std::io::Result<Audit> {
-        let (queue, entries) = sync_channel(QUEUE);
-        thread::Builder::new()
-            .name("audit".to_owned())
-            .stack_size(64 << 10)
-            .spawn(move || write_all(writer, &entries, &name))?;
-        Ok(Audit { queue, dropped: AtomicU64::new(0), begun: AtomicUsize::new(0) })
+    fn to(writer: DroppingWriter, target: String) -> Audit {
+        Audit { writer: Mutex::new(writer), target, failed: AtomicBool::new(false), begun: AtomicUsize::new(0) }
     }
 
     /// A call begins.
@@ -99,67 +90,74 @@ impl Audit {
         Begun(self)
     }
 
-    /// Writes one call's line; never waits.
-    pub(crate) fn write(&self, call: &Call) {
-        let dropped = self.dropped.swap(0, Ordering::Relaxed);
-        if dropped > 0 && !self.send(json!({ "time": now(), "droppedLines": dropped })) {
-            self.dropped.fetch_add(dropped, Ordering::Relaxed);
-        }
-        if !self.send(line(call)) {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn send(&self, line: Value) -> bool {
-        match self.queue.try_send(Entry::Line(line.to_string())) {
-            Ok(()) => true,
-            // The writer ends only with this queue; were it gone, nothing could be written any more either way.
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
+    /// Writes one call's line.
+    pub(crate) fn write(&self, call: &ObservedCall) {
+        let line = format!("{}\n", line(call));
+        let written = self.writer.lock().unwrap_or_else(PoisonError::into_inner).write_line(line.as_bytes());
+        if let Err(error) = written
+            && !self.failed.swap(true, Ordering::Relaxed)
+        {
+            log::error!("the audit log {} cannot be written: {error} (the election goes on without it)", self.target);
         }
     }
 
-    /// Waits until all calls so far have ended and are written down, or `limit` has passed. Call it before the process
-    /// ends: another thread may be about to learn what the API server has made of its call.
+    /// Waits until the calls that have begun are written down, or `limit` has passed. Call it before the process ends:
+    /// another thread may be about to learn what the API server has made of its call.
     pub fn flush(&self, limit: Duration) {
         let begun = Instant::now();
-        // At the end of a process a short pause is good enough, here and below.
         while self.begun.load(Ordering::SeqCst) > 0 && begun.elapsed() < limit {
             thread::sleep(Duration::from_millis(5));
         }
-        let (done, written) = sync_channel(1);
-        let mut entry = Entry::Flush(done);
-        // A full queue has no wait with a limit.
-        while let Err(TrySendError::Full(refused)) = self.queue.try_send(entry) {
-            if begun.elapsed() >= limit {
-                return;
-            }
-            entry = refused;
-            thread::sleep(Duration::from_millis(5));
-        }
-        // Disconnected or timed out: nothing more can be done for the lines.
-        let _ = written.recv_timeout(limit.saturating_sub(begun.elapsed()));
     }
 }
 
-fn write_all(mut writer: Box<dyn Write + Send>, entries: &Receiver<Entry>, name: &str) {
-    let mut reported = false;
-    for entry in entries {
-        match entry {
-            // One write for the line and its newline: several processes may append to one file.
-            Entry::Line(line) => {
-                let written = writer.write_all(format!("{line}\n").as_bytes()).and_then(|()| writer.flush());
-                if let (Err(error), false) = (written, reported) {
-                    reported = true;
-                    log::error!("the audit log {name} cannot be written: {error} (the election goes on without it)");
-                }
-            }
-            Entry::Flush(done) => drop(done.send(())),
+fn dropped_line(dropped: u64) -> String {
+    format!("{}\n", json!({ "time": now(), "droppedLines": dropped }))
+}
+
+/// One exchange with the API server, as the audit log and the metrics see it.
+#[derive(Debug)]
+pub struct ObservedCall<'a> {
+    /// What was asked.
+    pub request: &'a Request,
+    /// 1, or 2 when it is the retry.
+    pub attempt: u32,
+    /// Address and port.
+    pub host: &'a str,
+    /// The HTTP status, when one came.
+    pub status: Option<u16>,
+    /// What the API server's own audit log calls this call, when it said so. Only looked for when there is an audit log.
+    pub audit_id: Option<String>,
+    /// What went wrong, if anything.
+    pub error: Option<&'a CallError>,
+    /// The `resourceVersion` that the answer states. Only looked for when there is an audit log.
+    pub received_version: Option<String>,
+    /// From before the connection to the end of the answer; of a watch, to its beginning.
+    pub duration: Duration,
+    /// Bytes of the request, head and body.
+    pub bytes_sent: u64,
+    /// Bytes of the answer, head and body.
+    pub bytes_received: u64,
+}
+
+impl ObservedCall<'_> {
+    /// The status as client-go's metrics label it: `<error>` when there was none.
+    pub fn code(&self) -> String {
+        self.status.map_or_else(|| "<error>".to_owned(), |status| status.to_string())
+    }
+
+    /// Why it failed, in a word; empty when it did not.
+    pub fn reason(&self) -> &str {
+        match self.error {
+            None => "",
+            Some(CallError { failure: Failure::Transport(transport), .. }) => transport.kind.as_str(),
+            Some(error) => &error.reason,
         }
     }
 }
 
 /// What an auditor asks of a call. Neither token nor body is among it.
-fn line(call: &Call) -> Value {
+fn line(call: &ObservedCall) -> Value {
     let request = call.request;
     json!({
         "time": now(),
@@ -169,7 +167,7 @@ fn line(call: &Call) -> Value {
         "namespace": request.namespace,
         "name": request.name,
         "path": request.path,
-        "why": request.why.as_str(),
+        "why": request.purpose.as_str(),
         "host": call.host,
         "attempt": call.attempt,
         "sentVersion": request.sent_version,
@@ -185,22 +183,21 @@ fn line(call: &Call) -> Value {
 }
 
 fn now() -> String {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    WallTime(i64::try_from(since.as_micros()).unwrap_or(i64::MAX)).to_string()
+    sys::now().wall.to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::kube::request::{Purpose, get_lease};
-    use std::io;
-    use std::sync::mpsc::{Sender, channel};
+    use std::io::{PipeReader, Read, pipe};
+    use std::os::fd::OwnedFd;
 
     const LONG: Duration = Duration::from_secs(20);
 
     fn write(audit: &Audit) {
         let request = get_lease("ns", "web", Purpose::Observe);
-        audit.write(&Call {
+        audit.write(&ObservedCall {
             request: &request,
             attempt: 1,
             host: "10.96.0.1:443",
@@ -214,84 +211,56 @@ mod tests {
         });
     }
 
-    /// Hands over what it is given, once it may.
-    struct Gate {
-        open: Receiver<()>,
-        written: Sender<Vec<u8>>,
+    fn with_reader() -> (PipeReader, Audit) {
+        let (reader, writer) = pipe().unwrap();
+        (reader, Audit::to(DroppingWriter::new(OwnedFd::from(writer), dropped_line), "pipe".to_owned()))
     }
 
-    impl Write for Gate {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            // Open for good once the other end is gone.
-            let _ = self.open.recv();
-            self.written.send(bytes.to_vec()).map_err(io::Error::other)?;
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
+    fn lines(mut reader: PipeReader, audit: Audit, mut text: String) -> Vec<Value> {
+        drop(audit);
+        reader.read_to_string(&mut text).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     #[test]
-    fn a_reader_that_does_not_read_holds_up_nobody_and_what_is_lost_is_counted() {
-        let (opener, open) = channel::<()>();
-        let (written, lines) = channel();
-        let audit = Audit::to(Box::new(Gate { open, written }), "gate".to_owned()).unwrap();
-        // The writer may hold one line already; so many do not fit in any case.
-        let calls = QUEUE + 10;
+    fn a_blocked_reader_delays_no_call_and_dropped_lines_are_reported() {
+        let (mut reader, audit) = with_reader();
+        let calls = 1000; // More than a pipe holds.
         for _ in 0..calls {
             write(&audit);
         }
-        drop(opener);
-        audit.flush(LONG);
-        // Room again: the next line is preceded by the count of those that found none.
+        let mut first = vec![0; 16 << 10];
+        reader.read_exact(&mut first).unwrap();
         write(&audit);
-        audit.flush(LONG);
-        drop(audit);
-        let lines: Vec<Value> = lines.iter().map(|line| serde_json::from_slice(&line).unwrap()).collect();
-        let dropped: Vec<u64> = lines.iter().filter_map(|line| line["droppedLines"].as_u64()).collect();
-        assert_eq!(dropped.len(), 1, "reported once");
-        assert_eq!(lines.len() - 1 + usize::try_from(dropped[0]).unwrap(), calls + 1, "every call is told or counted");
-        assert!(lines[lines.len() - 2]["droppedLines"].is_u64());
+        let lines = lines(reader, audit, String::from_utf8(first).unwrap());
+        let dropped = lines[lines.len() - 2]["droppedLines"].as_u64().unwrap();
+        assert_eq!(lines.len() - 2 + usize::try_from(dropped).unwrap(), calls, "every call is told or counted");
     }
 
     #[test]
     fn the_end_waits_for_a_call_that_another_thread_makes_but_not_for_ever() {
-        let (opener, open) = channel::<()>();
-        drop(opener);
-        let (written, lines) = channel();
-        let audit = Audit::to(Box::new(Gate { open, written }), "gate".to_owned()).unwrap();
+        let (reader, audit) = with_reader();
         let begun = audit.begin();
         audit.flush(Duration::from_millis(10));
         thread::scope(|scope| {
             let end = scope.spawn(|| audit.flush(LONG));
-            // Whoever does not wait has time to be through; whoever does gets the line.
+            // Time to return for a flush that does not wait.
             thread::sleep(Duration::from_millis(50));
             assert!(!end.is_finished());
             write(&audit);
             drop(begun);
         });
-        assert_eq!(lines.try_iter().count(), 1);
+        assert_eq!(lines(reader, audit, String::new()).len(), 1);
     }
 
     #[test]
-    fn a_target_that_fails_stops_nothing() {
-        struct Full;
-        impl Write for Full {
-            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-                Err(io::ErrorKind::StorageFull.into())
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
-        }
-        let audit = Audit::to(Box::new(Full), "full".to_owned()).unwrap();
+    fn a_target_that_fails_stops_nothing_and_is_reported_once() {
+        let (reader, audit) = with_reader();
+        drop(reader);
         for _ in 0..3 {
             write(&audit);
         }
-        audit.flush(LONG);
-        assert_eq!(audit.dropped.load(Ordering::Relaxed), 0, "taken, if not written");
+        assert!(audit.failed.load(Ordering::Relaxed));
     }
 
     #[test]

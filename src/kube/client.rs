@@ -15,7 +15,7 @@ use serde::Deserialize;
 use ureq::http::{self, Uri, header};
 use ureq::{Agent, Body, BodyReader, Error};
 
-use crate::kube::audit::Audit;
+use crate::kube::audit::{Audit, ObservedCall};
 pub(crate) use crate::kube::connection::MAX_IDLE;
 use crate::kube::connection::{Tally, address_of, new_agent, while_wanted};
 use crate::kube::credentials::{Authorities, Credentials, Token};
@@ -32,7 +32,7 @@ pub const ANSWER_LIMIT: usize = 1 << 20;
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Told of each call.
-pub type CallObserver = Arc<dyn Fn(&Call) + Send + Sync>;
+pub type CallObserver = Arc<dyn Fn(&ObservedCall) + Send + Sync>;
 
 /// What a [`Client`] is made of.
 #[derive(Clone)]
@@ -66,47 +66,6 @@ impl ClientOptions {
 impl fmt::Debug for ClientOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientOptions").field("base_url", &self.base_url).finish_non_exhaustive()
-    }
-}
-
-/// One exchange with the API server, as the audit log and the metrics see it.
-#[derive(Debug)]
-pub struct Call<'a> {
-    /// What was asked.
-    pub request: &'a Request,
-    /// 1, or 2 when it is the retry.
-    pub attempt: u32,
-    /// Address and port.
-    pub host: &'a str,
-    /// The HTTP status, when one came.
-    pub status: Option<u16>,
-    /// What the API server's own audit log calls this call, when it said so. Only looked for when there is an audit log.
-    pub audit_id: Option<String>,
-    /// What went wrong, if anything.
-    pub error: Option<&'a CallError>,
-    /// The `resourceVersion` that the answer states. Only looked for when there is an audit log.
-    pub received_version: Option<String>,
-    /// From before the connection to the end of the answer; of a watch, to its beginning.
-    pub duration: Duration,
-    /// Bytes of the request, head and body.
-    pub bytes_sent: u64,
-    /// Bytes of the answer, head and body.
-    pub bytes_received: u64,
-}
-
-impl Call<'_> {
-    /// The status as client-go's metrics label it: `<error>` when there was none.
-    pub fn code(&self) -> String {
-        self.status.map_or_else(|| "<error>".to_owned(), |status| status.to_string())
-    }
-
-    /// Purpose it failed, in a word; empty when it did not.
-    pub fn reason(&self) -> &str {
-        match self.error {
-            None => "",
-            Some(CallError { failure: Failure::Transport(transport), .. }) => transport.kind.as_str(),
-            Some(error) => &error.reason,
-        }
     }
 }
 
@@ -290,7 +249,7 @@ impl Client {
     ) {
         let Tally { sent, received, .. } = Tally::get();
         let audit = self.options.audit.as_ref();
-        let call = Call {
+        let call = ObservedCall {
             request,
             attempt,
             host: &self.host,

@@ -46,8 +46,8 @@ pub mod status;
 pub mod watch;
 pub mod watch_line;
 
-pub use audit::{Audit, AuditTarget};
-pub use client::{Call, CallObserver, Client, ClientOptions};
+pub use audit::{Audit, AuditTarget, ObservedCall};
+pub use client::{CallObserver, Client, ClientOptions};
 pub use credentials::{Credentials, CredentialsError};
 pub use lease::Lease;
 pub use pod::Pod;

@@ -43,8 +43,8 @@ pub const RULES: &[Rule] = &[
 /// ```
 ///
 /// RBAC: `get` on `leases`, by name. Without it: no election at all.
-pub fn get_lease(namespace: &str, name: &str, why: Purpose) -> Request {
-    Request::new(Verb::Get, Resource::Lease, namespace, name, "", why)
+pub fn get_lease(namespace: &str, name: &str, purpose: Purpose) -> Request {
+    Request::new(Verb::Get, Resource::Lease, namespace, name, "", purpose)
 }
 
 /// Makes the Lease when there is none, with this process as its holder.
@@ -55,8 +55,8 @@ pub fn get_lease(namespace: &str, name: &str, why: Purpose) -> Request {
 ///
 /// RBAC: `create` on `leases`, which cannot be given by name. Without it: somebody else must create the Lease
 /// (`kubectl create` an empty one is enough).
-pub fn create_lease(namespace: &str, name: &str, object: &Value, why: Purpose) -> Request {
-    Request::new(Verb::Create, Resource::Lease, namespace, name, MANAGED, why).with_body(JSON, object)
+pub fn create_lease(namespace: &str, name: &str, object: &Value, purpose: Purpose) -> Request {
+    Request::new(Verb::Create, Resource::Lease, namespace, name, MANAGED, purpose).with_body(JSON, object)
 }
 
 /// Acquires, renews or releases the Lease, or asks its holder to yield: the object as read, with the election
@@ -69,12 +69,12 @@ pub fn create_lease(namespace: &str, name: &str, object: &Value, why: Purpose) -
 ///
 /// RBAC: `update` on `leases`, by name. Without it: never leads (where it makes the Lease itself: once, until
 /// RENEWAL_DEADLINE).
-pub fn replace_lease(namespace: &str, name: &str, object: &Value, why: Purpose) -> Request {
-    Request::new(Verb::Update, Resource::Lease, namespace, name, MANAGED, why).with_body(JSON, object)
+pub fn replace_lease(namespace: &str, name: &str, object: &Value, purpose: Purpose) -> Request {
+    Request::new(Verb::Update, Resource::Lease, namespace, name, MANAGED, purpose).with_body(JSON, object)
 }
 
 /// Waits for changes of this one Lease after version `from`, for `lasting` at most. `from` 0: the server has forgotten
-/// the version that is known, and begins with the Lease as it is. `why` tells the election from `leasehold status`.
+/// the version that is known, and begins with the Lease as it is. `purpose` tells the election from `leasehold status`.
 ///
 /// ```text
 /// GET /apis/coordination.k8s.io/v1/namespaces/{namespace}/leases?watch=true
@@ -84,8 +84,8 @@ pub fn replace_lease(namespace: &str, name: &str, object: &Value, why: Purpose) 
 /// RBAC: `watch` on `leases`, by name (the field selector makes that possible). Without it: a candidate polls with
 /// [`get_lease`], and a hand-over takes up to a retry period instead of milliseconds; a leader sees an edit when it
 /// renews next.
-pub fn watch_lease(namespace: &str, name: &str, from: Version, lasting: Duration, why: Purpose) -> Request {
-    Request::watch(Resource::Lease, namespace, name, from, lasting, why)
+pub fn watch_lease(namespace: &str, name: &str, from: Version, lasting: Duration, purpose: Purpose) -> Request {
+    Request::watch(Resource::Lease, namespace, name, from, lasting, purpose)
 }
 
 /// Looks at the own Pod's labels.
@@ -116,15 +116,15 @@ pub fn label_pod(namespace: &str, name: &str, key: &str, value: &str) -> Request
         .with_body(MERGE_PATCH, &json!({ "metadata": { "labels": { key: value } } }))
 }
 
-/// Looks at the Service: where its selector points, and by whose leave. `why` tells routing from draining.
+/// Looks at the Service: where its selector points, and by whose leave. `purpose` tells routing from draining.
 ///
 /// ```text
 /// GET /api/v1/namespaces/{namespace}/services/{name}
 /// ```
 ///
 /// RBAC: `get` on `services`, by name. Without it: the Service does not follow the leader.
-pub fn get_service(namespace: &str, name: &str, why: Purpose) -> Request {
-    Request::new(Verb::Get, Resource::Service, namespace, name, "", why)
+pub fn get_service(namespace: &str, name: &str, purpose: Purpose) -> Request {
+    Request::new(Verb::Get, Resource::Service, namespace, name, "", purpose)
 }
 
 /// Points the Service at this Pod and signs it with the fence (see [`selector_patch`]). It carries the
@@ -145,7 +145,7 @@ pub fn patch_service(namespace: &str, name: &str, patch: &Value) -> Request {
     Request::new(Verb::Patch, Resource::Service, namespace, name, MANAGED, Purpose::Route).with_body(MERGE_PATCH, patch)
 }
 
-/// Waits for changes of this one Service after version `from`, for `lasting` at most; `from` 0 as for the Lease. `why`
+/// Waits for changes of this one Service after version `from`, for `lasting` at most; `from` 0 as for the Lease. `purpose`
 /// tells routing (put the selector right again, and at the end leave when it points elsewhere) from `leasehold status`.
 ///
 /// ```text
@@ -154,8 +154,8 @@ pub fn patch_service(namespace: &str, name: &str, patch: &Value) -> Request {
 /// ```
 ///
 /// RBAC: `watch` on `services`, by name. Without it: polls with [`get_service`].
-pub fn watch_service(namespace: &str, name: &str, from: Version, lasting: Duration, why: Purpose) -> Request {
-    Request::watch(Resource::Service, namespace, name, from, lasting, why)
+pub fn watch_service(namespace: &str, name: &str, from: Version, lasting: Duration, purpose: Purpose) -> Request {
+    Request::watch(Resource::Service, namespace, name, from, lasting, purpose)
 }
 
 /// Tells the Lease's story: "became leader", "stopped leading".
@@ -202,7 +202,7 @@ pub struct Request {
     /// What the body is.
     pub content_type: Option<&'static str>,
     /// For what purpose.
-    pub why: Purpose,
+    pub purpose: Purpose,
     /// The `resourceVersion` that the call carries: the version it replaces, or the one a watch starts from.
     pub sent_version: Option<String>,
     /// How long the server is asked to keep a watch open.
@@ -370,7 +370,7 @@ const JSON: &str = "application/json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 
 impl Request {
-    fn new(verb: Verb, resource: Resource, namespace: &str, name: &str, query: &str, why: Purpose) -> Request {
+    fn new(verb: Verb, resource: Resource, namespace: &str, name: &str, query: &str, purpose: Purpose) -> Request {
         let mut path = format!("{}/namespaces/{}/{}", resource.base_path(), escape(namespace), resource.plural());
         // `create` and `watch` address the collection; the name is in the body or in the field selector.
         if !matches!(verb, Verb::Create | Verb::Watch) {
@@ -386,7 +386,7 @@ impl Request {
             path,
             body: None,
             content_type: None,
-            why,
+            purpose,
             sent_version: None,
             lasting: None,
         }
@@ -398,7 +398,7 @@ impl Request {
         name: &str,
         from: Version,
         lasting: Duration,
-        why: Purpose,
+        purpose: Purpose,
     ) -> Request {
         let query = format!(
             "?watch=true&fieldSelector=metadata.name%3D{}&resourceVersion={from}&allowWatchBookmarks=true&timeoutSeconds={}",
@@ -409,7 +409,7 @@ impl Request {
         Request {
             sent_version: Some(from.to_string()),
             lasting: Some(lasting),
-            ..Request::new(Verb::Watch, resource, namespace, name, &query, why)
+            ..Request::new(Verb::Watch, resource, namespace, name, &query, purpose)
         }
     }
 
@@ -436,7 +436,7 @@ impl fmt::Debug for Request {
     /// Verb, path and size: a body never reaches a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sent = self.body.as_ref().map_or(0, String::len);
-        write!(f, "{} {} ({}, {sent} bytes)", self.verb.method(), self.path, self.why.as_str())
+        write!(f, "{} {} ({}, {sent} bytes)", self.verb.method(), self.path, self.purpose.as_str())
     }
 }
 

@@ -242,11 +242,11 @@ fn follow(config: &StatusConfig, client: Arc<Client>) -> Outcome {
         let inbox = inbox.clone();
         Watcher::new(Arc::clone(&client), watched, POLL, move |update| inbox.post(post(update)))
     };
-    let lease = Watched::Lease { namespace: namespace.clone(), name: lease_name.clone(), why: Purpose::Status };
+    let lease = Watched::Lease { namespace: namespace.clone(), name: lease_name.clone(), purpose: Purpose::Status };
     let mut lease = watcher(lease, Message::Lease);
     let mut service = config.service.as_ref().map(|service| {
         let (namespace, name) = (namespace.clone(), service.name.clone());
-        watcher(Watched::Service { namespace, name, why: Purpose::Status }, Message::Service)
+        watcher(Watched::Service { namespace, name, purpose: Purpose::Status }, Message::Service)
     });
     let mut seen = look(config, &client)?;
     show_changes(None, &seen, config.json)?;

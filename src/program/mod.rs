@@ -27,7 +27,7 @@ use crate::election::{Ending, Event, Identity, Snapshot, Version};
 use crate::elector::open_audit;
 use crate::kube::audit::AT_THE_END;
 use crate::kube::event::{became_leader, stopped_leading};
-use crate::kube::{Call, CallError, Client, ClientOptions, Credentials, Failure, Purpose};
+use crate::kube::{CallError, Client, ClientOptions, Credentials, Failure, ObservedCall, Purpose};
 use crate::program::metrics::{Metrics, Renewal, RouteUpdate};
 use crate::program::routing::worker::{Routed, RoutingMessage, RoutingOptions, RoutingWorker};
 use crate::program::state::{Facts, SharedState};
@@ -167,7 +167,7 @@ fn client_options(
     let mut options = ClientOptions::new(&access.api.url());
     options.audit = open_audit(access)?;
     let metrics = Arc::clone(metrics);
-    options.observer = Some(Arc::new(move |call: &Call<'_>| {
+    options.observer = Some(Arc::new(move |call: &ObservedCall<'_>| {
         metrics.request(call.request.verb.method(), call.status, call.host, call.duration);
     }));
     if matches!(access.api, ApiEndpoint::Https { .. }) {

@@ -168,7 +168,7 @@ impl<A: Observer> Driver<A> {
             .stack_size(STACK)
             .spawn(move || make_calls(&calls, &queue, &answers, &seen))?;
         let (update, seen) = (inbox.clone(), ahead.clone());
-        let watched = Watched::Lease { namespace: namespace.clone(), name: lease.clone(), why: Purpose::Observe };
+        let watched = Watched::Lease { namespace: namespace.clone(), name: lease.clone(), purpose: Purpose::Observe };
         let watcher = Watcher::new(watch, watched, timing.retry_period(), move |item| {
             let version = item.version();
             update.post(Message::Watch(item)); // First: who is told that a call was overtaken shall find what by.
@@ -295,7 +295,7 @@ impl<A: Observer> Driver<A> {
             Ok(_) => self.errors.settled(&request),
             Err(error) => self.errors.about(&request, error),
         }
-        self.observer.called(request.why, read.as_ref().err());
+        self.observer.called(request.purpose, read.as_ref().err());
         let result = self.lease_store.take(&request, read);
         self.input(Input::Reply { call, result });
     }

@@ -36,8 +36,8 @@ const ANY: Version = 0;
 /// What is watched, and for what purpose.
 #[derive(Clone, Debug)]
 pub(crate) enum Watched {
-    Lease { namespace: String, name: String, why: Purpose },
-    Service { namespace: String, name: String, why: Purpose },
+    Lease { namespace: String, name: String, purpose: Purpose },
+    Service { namespace: String, name: String, purpose: Purpose },
 }
 
 impl fmt::Display for Watched {
@@ -52,8 +52,12 @@ impl fmt::Display for Watched {
 impl Watched {
     fn request(&self, from: Version, lasting: Duration) -> Request {
         match self {
-            Watched::Lease { namespace, name, why } => request::watch_lease(namespace, name, from, lasting, *why),
-            Watched::Service { namespace, name, why } => request::watch_service(namespace, name, from, lasting, *why),
+            Watched::Lease { namespace, name, purpose } => {
+                request::watch_lease(namespace, name, from, lasting, *purpose)
+            }
+            Watched::Service { namespace, name, purpose } => {
+                request::watch_service(namespace, name, from, lasting, *purpose)
+            }
         }
     }
 }
@@ -356,7 +360,7 @@ mod tests {
 
     fn watcher() -> Watcher {
         let client = Client::new(ClientOptions::new("http://127.0.0.1:1")).expect("a client that makes no call");
-        let watched = Watched::Lease { namespace: "ns".into(), name: "web".into(), why: Purpose::Observe };
+        let watched = Watched::Lease { namespace: "ns".into(), name: "web".into(), purpose: Purpose::Observe };
         Watcher::new(Arc::new(client), watched, Duration::from_secs(2), |_| {})
     }
 

@@ -7,6 +7,7 @@
 
 mod alarm;
 mod clock;
+pub(crate) mod line_writer;
 mod memory;
 mod poll;
 mod proc_stat;

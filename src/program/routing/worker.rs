@@ -123,7 +123,7 @@ impl Runner {
         let route = setup.service.clone().map(|(service, key)| {
             let value = pod::label_value(&setup.identity);
             let watched =
-                Watched::Service { namespace: setup.namespace.clone(), name: service.clone(), why: Purpose::Route };
+                Watched::Service { namespace: setup.namespace.clone(), name: service.clone(), purpose: Purpose::Route };
             let update = inbox.clone();
             let listener = move |item| update.post(RoutingMessage::Watch(item));
             Route {
@@ -295,7 +295,7 @@ impl Runner {
             Err(error) if error.failure == Failure::NotFound => self.errors.about_missing(request, error),
             Err(error) => self.errors.about(request, error),
         }
-        if let Some(error) = result.as_ref().err().filter(|_| request.why == Purpose::Route) {
+        if let Some(error) = result.as_ref().err().filter(|_| request.purpose == Purpose::Route) {
             (self.setup.routed)(if error.failure == Failure::Conflict { Routed::Conflict } else { Routed::Failed });
         }
         result.map_err(|error| match error.failure {
