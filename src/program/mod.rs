@@ -114,7 +114,7 @@ fn facts(config: &Config, lease: &str) -> Facts {
 
 fn serve(port: u16, state: &Arc<SharedState>) -> Result<http::Web, Trouble> {
     let unusable = |error| format!("PORT {port} cannot be listened on: {error}; set PORT to one that is free");
-    let listener = http::listen(port).map_err(unusable)?;
+    let listener = sys::listen(port).map_err(unusable)?;
     let address = listener.local_addr().map_err(unusable)?;
     let web = http::serve(listener, Arc::clone(state) as Arc<dyn http::View>).map_err(unusable)?;
     info!("HTTP on port {}", address.port());

@@ -33,7 +33,7 @@ pub use self::process::{
 };
 pub use self::random::{random_bytes, random_u64};
 pub use self::signals::{Signal, Signals};
-pub use self::sockets::{bound_socket_buffers, discard_when_closed};
+pub use self::sockets::{bound_socket_buffers, defer_accept, discard_when_closed, listen};
 pub use self::terminal::{has_terminal, take_terminal};
 
 /// # Safety

@@ -20,7 +20,7 @@ use answer::Question;
 use counters::Counters;
 use door::Door;
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
+use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
@@ -125,11 +125,6 @@ impl Default for Limits {
             stop: Duration::from_secs(2),
         }
     }
-}
-
-/// Listens on `port` of every address, IPv6 and IPv4; of every IPv4 address where there is no IPv6.
-pub fn listen(port: u16) -> io::Result<TcpListener> {
-    TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).or_else(|_| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)))
 }
 
 /// Serves `view` on `listener`, within the default [`Limits`].

@@ -1,7 +1,7 @@
 //! Connections that stay, the door's own beginning and end, and a tiny_http that dies behind it.
 
 use super::harness::{HANG, PATIENT, served, served_with};
-use leasehold::program::http::{Limits, listen};
+use leasehold::program::http::Limits;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc;
@@ -144,21 +144,6 @@ fn a_view_that_hangs_costs_a_503_and_not_the_door() {
     while served.get("/leader").status != 200 {
         assert!(begun.elapsed() < HANG);
     }
-}
-
-#[test]
-fn both_families_of_addresses_are_listened_on() {
-    let listener = listen(0).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let view = super::harness::told(Box::new(|| {}));
-    let web = leasehold::program::http::serve(listener, view).unwrap();
-    let status = |address: &str| super::harness::Connection::to(address.parse().unwrap())?.get("/").map(|a| a.status);
-    assert_eq!(status(&format!("127.0.0.1:{port}")).unwrap(), 200);
-    // A machine without IPv6 has nothing to show here.
-    if std::net::TcpListener::bind("[::1]:0").is_ok() {
-        assert_eq!(status(&format!("[::1]:{port}")).unwrap(), 200);
-    }
-    web.stop();
 }
 
 #[test]

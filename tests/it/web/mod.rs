@@ -2,6 +2,7 @@
 //!
 //! No verdict depends on how fast the machine is: a limit under test is either short and waited for, or too long to matter.
 
+mod addresses;
 mod answers;
 mod endurance;
 mod harness;
