@@ -62,7 +62,7 @@ pub use messages::{Answer, CallFailure, CallKind, Content, Ending, Event, Identi
 #[cfg(feature = "mutants")]
 pub use mutants::Mutant;
 pub(crate) use mutants::mutant;
-pub use record::{Annotations, Record, Snapshot, Term, Validity, Version};
+pub use record::{Annotations, Record, Snapshot, Term, Validity, Version, parse_version};
 pub use timing::{Jitter, SPREAD, Timing, TimingError};
 
 /// So many conflicts in a row are met by looking again at once; then somebody edits the Lease without end, and the
@@ -262,7 +262,7 @@ impl Election {
         let known = self.known.as_ref()?;
         let lease = known.lease.as_ref().filter(|lease| lease.record.holder.is_some())?;
         let marked = lease.annotations.token.as_ref().filter(|_| self.mark_is_of_this_acquisition(lease));
-        marked.map_or(known.won, |token| token.parse().ok())
+        marked.map_or(known.won, |token| parse_version(token))
     }
 
     /// A program that does not know the annotations keeps those of the term before.

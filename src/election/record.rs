@@ -9,7 +9,13 @@ use crate::time::{BootTime, WallTime};
 /// Versions of one resource are comparable ([KEP-5504]), so an older observation that arrives late is known as such.
 ///
 /// [KEP-5504]: https://github.com/kubernetes/enhancements/tree/master/keps/sig-api-machinery/5504-comparable-resource-version
-pub type Version = u64;
+pub type Version = u128;
+
+/// Reads a [`Version`]: decimal digits only, no sign, no leading zero, at most 128 bits, as KEP-5504 promises.
+pub fn parse_version(text: &str) -> Option<Version> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+    text.parse().ok().filter(|_| digits)
+}
 
 /// The election fields of a Lease's `spec`. A change in any of them is a sign of life; a change elsewhere is not (P5).
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::election::{Annotations, Content, Record, Snapshot, Version};
+use crate::election::{Annotations, Content, Record, Snapshot, Version, parse_version};
 use crate::kube::status::Malformed;
 use crate::time::WallTime;
 
@@ -94,18 +94,15 @@ impl Lease {
     }
 }
 
-/// KEP-5504: digits only, no leading zero. (`0` is no object's version.) One that does not fit 64 bits could be no
-/// fencing token.
+/// A version that is not a number (KEP-5504), or exceeds 128 bits, cannot be a fencing token: it is refused.
 pub(crate) fn version(text: Option<&str>) -> Result<Version, Malformed> {
     let text = text.ok_or_else(|| Malformed("no metadata.resourceVersion".to_owned()))?;
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
-    match text.parse() {
-        Ok(version) if digits => Ok(version),
-        _ => Err(Malformed(format!(
-            "metadata.resourceVersion {text:.40?} is not a decimal number of at most 64 bits without a leading zero, \
-             as Kubernetes promises (KEP-5504) and fencing tokens need"
-        ))),
-    }
+    parse_version(text).ok_or_else(|| {
+        Malformed(format!(
+            "metadata.resourceVersion {text:.50?} is not a decimal number of at most 128 bits without a sign or a \
+             leading zero, as Kubernetes promises (KEP-5504) and fencing tokens need"
+        ))
+    })
 }
 
 /// Reads the election fields; what is absent, null or nonsense is as if it were absent (P4).
@@ -277,15 +274,28 @@ mod tests {
 
     #[test]
     fn a_version_that_is_no_fencing_token_is_refused() {
-        for version in ["", "0", "012", "+1", "-1", "1.5", "1e3", "0x1", " 1", "1 ", "abc", "18446744073709551616"] {
+        for version in [
+            "",
+            "0",
+            "012",
+            "+1",
+            "-1",
+            "1.5",
+            "1e3",
+            "0x1",
+            " 1",
+            "1 ",
+            "abc",
+            "340282366920938463463374607431768211456",
+        ] {
             let error = Lease::from_object(changed("/metadata/resourceVersion", json!(version))).unwrap_err();
             assert!(error.0.contains("resourceVersion"), "{version}: {error}");
         }
         for version in [json!(8123), json!(null)] {
             assert!(Lease::from_object(changed("/metadata/resourceVersion", version)).is_err());
         }
-        let largest = changed("/metadata/resourceVersion", json!("18446744073709551615"));
-        assert_eq!(lease(&largest).version(), u64::MAX);
+        let largest = changed("/metadata/resourceVersion", json!("340282366920938463463374607431768211455"));
+        assert_eq!(lease(&largest).version(), u128::MAX);
     }
 
     #[test]

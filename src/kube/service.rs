@@ -181,7 +181,7 @@ impl FromStr for Fence {
 mod tests {
     use super::*;
 
-    fn fence(created: i64, uid: &str, token: u64) -> Fence {
+    fn fence(created: i64, uid: &str, token: Version) -> Fence {
         Fence { lease_created: WallTime(created * 1_000_000), lease_uid: uid.to_owned(), token }
     }
 
@@ -273,7 +273,7 @@ mod tests {
             "2026-11-22T15:04:05Z/u/+1",
             "2026-11-22T15:04:05Z/u/01",
             "2026-11-22T15:04:05Z/u/0",
-            "2026-11-22T15:04:05Z/u/18446744073709551616",
+            "2026-11-22T15:04:05Z/u/340282366920938463463374607431768211456",
             "yesterday/u/1",
         ] {
             assert_eq!(text.parse::<Fence>(), Err(NoFence), "{text}");

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::election::Version;
+
 /// Upper bounds of the request histogram, in seconds: those of Kubernetes' own `rest_client_request_duration_seconds`,
 /// so that its dashboards fit.
 const BUCKETS: [f64; 12] = [0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0];
@@ -80,7 +82,7 @@ pub struct Reading {
     /// How long the term has lasted; absent when this process does not lead.
     pub term: Option<Duration>,
     /// The term's fencing token; absent when this process does not lead.
-    pub fencing_token: Option<u64>,
+    pub fencing_token: Option<Version>,
 }
 
 #[derive(Debug)]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use log::{error, info};
 
 use crate::config::Config;
+use crate::election::Version;
 use crate::program::command::{CommandSpec, Deadlines, Ended, Supervisor};
 use crate::runtime::Leadership;
 use crate::runtime::inbox::Inbox;
@@ -106,7 +107,7 @@ impl Work {
 }
 
 /// The COMMAND's own end is the process's end, once the Lease is released.
-fn command_ended(ended: &Ended, token: u64, inbox: &Inbox<Message>, exit: &AtomicI32) {
+fn command_ended(ended: &Ended, token: Version, inbox: &Inbox<Message>, exit: &AtomicI32) {
     if !ended.stopped
         && let Some(code) = ended.how.exit_code()
     {

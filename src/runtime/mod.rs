@@ -12,9 +12,9 @@ pub mod lease_store;
 mod watcher;
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -121,19 +121,19 @@ struct Job {
 /// The newest version that the watch has brought since the last call was asked for: the thread that makes the call sees
 /// by it what the election's has yet to read. A new connection takes milliseconds, in a crowd tens of them.
 #[derive(Clone, Default)]
-struct Ahead(Arc<AtomicU64>);
+struct Ahead(Arc<Mutex<Version>>);
 
 impl Ahead {
     fn forget(&self) {
-        self.0.store(0, Ordering::Release);
+        self.note(0);
     }
 
     fn note(&self, version: Version) {
-        self.0.store(version, Ordering::Release);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = version;
     }
 
     fn is_newer_than(&self, version: Version) -> bool {
-        self.0.load(Ordering::Acquire) > version
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) > version
     }
 }
 

@@ -12,7 +12,7 @@ use log::{debug, info, warn};
 use serde_json::Value;
 
 use super::STACK;
-use crate::election::{Jitter, Version};
+use crate::election::{Jitter, Version, parse_version};
 use crate::kube::{CallError, Client, Failure, Purpose, Request, Watch, WatchEvent, WatchStop, request};
 use crate::sys;
 use crate::time::BootTime;
@@ -350,7 +350,7 @@ impl Run {
 
 fn version_of(object: &Value) -> Result<Version, Failure> {
     let text = object.pointer("/metadata/resourceVersion").and_then(Value::as_str);
-    text.and_then(|text| text.parse().ok()).ok_or_else(|| Failure::Malformed("in a watch: no resourceVersion".into()))
+    text.and_then(parse_version).ok_or_else(|| Failure::Malformed("in a watch: no resourceVersion".into()))
 }
 
 #[cfg(test)]

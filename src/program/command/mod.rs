@@ -44,6 +44,7 @@ use std::thread;
 use log::Level;
 
 use self::job::{Job, Stage};
+use crate::election::Version;
 use crate::sys::{self, Alarm, Pid, Signal, Signals};
 use crate::time::BootTime;
 
@@ -171,7 +172,7 @@ impl Shared {
 
 /// What the spawner is asked to do.
 enum Order {
-    Start { token: u64, deadlines: Arc<dyn Deadlines> },
+    Start { token: Version, deadlines: Arc<dyn Deadlines> },
     Say(Level, String),
     Quit,
 }
@@ -206,7 +207,7 @@ impl Supervisor {
     /// By then the command may be started anew. An error means that nothing was started, and `on_end` is not called.
     pub fn start(
         &self,
-        token: u64,
+        token: Version,
         deadlines: Arc<dyn Deadlines>,
         on_end: impl FnOnce(Ended) + Send + 'static,
     ) -> Result<(), StartError> {
@@ -308,7 +309,7 @@ fn serve(shared: &Shared, spec: &CommandSpec, inbox: &Receiver<Order>) {
     }
 }
 
-fn start(shared: &Shared, spec: &CommandSpec, token: u64, deadlines: &dyn Deadlines) {
+fn start(shared: &Shared, spec: &CommandSpec, token: Version, deadlines: &dyn Deadlines) {
     let terminal = sys::has_terminal();
     if let Some(job) = &mut shared.lock().job {
         job.terminal = terminal;
@@ -335,7 +336,7 @@ fn start(shared: &Shared, spec: &CommandSpec, token: u64, deadlines: &dyn Deadli
     shared.alarm.ring();
 }
 
-fn spawn(spec: &CommandSpec, token: u64, deadlines: &dyn Deadlines, terminal: bool) -> Result<Pid, End> {
+fn spawn(spec: &CommandSpec, token: Version, deadlines: &dyn Deadlines, terminal: bool) -> Result<Pid, End> {
     if !may_start(deadlines) {
         return Err(End::NotStarted);
     }

@@ -15,6 +15,7 @@ mod page;
 mod process;
 mod upstream;
 
+use crate::election::Version;
 use crate::time::WallTime;
 use answer::Question;
 use counters::Counters;
@@ -55,7 +56,7 @@ pub struct LeadershipView {
     /// The Lease's `leaseTransitions`.
     pub transitions: u32,
     /// The term's fencing token, where it is known.
-    pub fencing_token: Option<u64>,
+    pub fencing_token: Option<Version>,
     /// How much longer this process may lead without another renewal; zero when it does not lead.
     pub valid_for: Duration,
     /// When the leader acquired the Lease, by the clock it wrote.

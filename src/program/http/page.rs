@@ -232,7 +232,7 @@ mod tests {
             leader: Some(name.to_owned()),
             is_leader: false,
             transitions: 3,
-            fencing_token: Some(u64::MAX),
+            fencing_token: Some(u128::MAX),
             valid_for: Duration::from_millis(7_340),
             leader_since: Some(WallTime(NOW.0 - 90_000_000)),
             history: vec![ago(400_000, Some("pod-a")), ago(120, None), ago(90, Some(name))],
@@ -299,7 +299,7 @@ mod tests {
         let mut shown = view("pod-b");
         let page = |view: &LeadershipView| render(view, &Ok(()), NOW);
         assert!(page(&shown).contains("<h1>pod-b leads</h1>"));
-        assert!(page(&shown).contains("18446744073709551615"));
+        assert!(page(&shown).contains("340282366920938463463374607431768211455"));
         assert!(page(&shown).contains("1 min ago"));
         shown.is_leader = true;
         assert!(page(&shown).contains("<h1 class=on>This pod leads</h1>"));

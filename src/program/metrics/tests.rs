@@ -153,7 +153,7 @@ fn what_was_counted_is_what_is_shown() {
         valid_for: Duration::from_millis(7_500),
         renewal_age: Some(Duration::from_millis(2_500)),
         term: Some(Duration::from_secs(3_600)),
-        fencing_token: Some(u64::MAX),
+        fencing_token: Some(u128::MAX),
     };
     let text = metrics.text(&now);
     let families = parse(&text).unwrap();
@@ -174,7 +174,10 @@ fn what_was_counted_is_what_is_shown() {
     ] {
         assert_eq!(value(&families, family, family, labels), Some(expected), "{family} {labels:?}");
     }
-    assert!(text.contains("\nleasehold_fencing_token 18446744073709551615\n"), "written exactly, not rounded");
+    assert!(
+        text.contains("\nleasehold_fencing_token 340282366920938463463374607431768211455\n"),
+        "written exactly, not rounded"
+    );
 }
 
 #[test]

@@ -10,8 +10,8 @@ use super::{LONG, Running, World};
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Told {
-    Started(u64),
-    Stopped(u64, Ending),
+    Started(u128),
+    Stopped(u128, Ending),
     Leader(Option<String>),
 }
 

@@ -38,10 +38,10 @@ fn leader_has_its_fields_in_the_documented_order_and_null_for_the_unknown() {
         leadership.leader = Some("pod-\"b\"\n".into());
         leadership.is_leader = true;
         leadership.transitions = 3;
-        leadership.fencing_token = Some(u64::MAX);
+        leadership.fencing_token = Some(u128::MAX);
         leadership.valid_for = Duration::from_micros(7_340_999);
     }
-    let known = r#"{"lease":"ns/demo","leader":"pod-\"b\"\n","isLeader":true,"transitions":3,"fencingToken":"18446744073709551615","validForMillis":7340}"#;
+    let known = r#"{"lease":"ns/demo","leader":"pod-\"b\"\n","isLeader":true,"transitions":3,"fencingToken":"340282366920938463463374607431768211455","validForMillis":7340}"#;
     assert_eq!(served.get("/leader?pretty#x").text(), known);
 }
 
