@@ -49,15 +49,15 @@ struct Store(Mutex<Contents>);
 
 #[derive(Default)]
 struct Contents {
-    newest_token: u64,
+    newest_token: u128,
     reports: Vec<String>,
 }
 
 /// The write came from a term that a later one has followed.
 #[derive(Debug)]
 struct Refused {
-    token: u64,
-    newest: u64,
+    token: u128,
+    newest: u128,
 }
 
 impl fmt::Display for Refused {
@@ -68,7 +68,7 @@ impl fmt::Display for Refused {
 
 impl Store {
     /// Appends, unless a later term has written already; the number of reports there are now.
-    fn append(&self, token: u64, report: &str) -> std::result::Result<usize, Refused> {
+    fn append(&self, token: u128, report: &str) -> std::result::Result<usize, Refused> {
         let mut contents = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if token < contents.newest_token {
             return Err(Refused { token, newest: contents.newest_token });
@@ -179,7 +179,7 @@ impl Stage {
             .on_stopped(move |how| say(began, name, &format!("stopped leading: {how}")))
             .build()?;
         let (control, store) = (elector.control(), Arc::clone(&self.store));
-        let (tell, jobs): (Sender<u64>, _) = channel();
+        let (tell, jobs): (Sender<u128>, _) = channel();
         let thread = thread::spawn(move || {
             let outcome = elector.run(|leadership| {
                 work(leadership, &store, Duration::from_millis(300), |what| {
@@ -209,18 +209,18 @@ impl Drop for Stage {
 
 struct Replica {
     control: Control,
-    jobs: Receiver<u64>,
+    jobs: Receiver<u128>,
     thread: JoinHandle<std::result::Result<(), String>>,
 }
 
 impl Replica {
     /// Waits for the next job; its token.
-    fn job(&self) -> Result<u64> {
+    fn job(&self) -> Result<u128> {
         Ok(self.jobs.recv_timeout(LIMIT)?)
     }
 
     /// Waits for a job of a term later than that of `token`.
-    fn job_after(&self, token: u64) -> Result<()> {
+    fn job_after(&self, token: u128) -> Result<()> {
         while self.job()? <= token {}
         Ok(())
     }

@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_fence_survives_its_text() {
-        for original in [fence(0, "u", 1), fence(1_795_359_845, "7f0c-11", u64::MAX), fence(-1, "ü", 10)] {
+        for original in [fence(0, "u", 1), fence(1_795_359_845, "7f0c-11", u128::MAX), fence(-1, "ü", 10)] {
             assert_eq!(original.to_string().parse(), Ok(original));
         }
     }

@@ -22,7 +22,7 @@ fn any_snapshot(random: &mut Jitter, scenario: &Scenario) -> Snapshot {
     let own = scenario.lease.as_ref().and_then(|lease| lease.annotations.incarnation.clone());
     Snapshot {
         uid: format!("uid-{}", below(random, 3)),
-        version: near.saturating_sub(3) + below(random, 7),
+        version: near.saturating_sub(3) + u128::from(below(random, 7)),
         created: EPOCH,
         record: Record {
             holder: name(random).filter(|name| !name.is_empty()).map(Into::into),

@@ -14,7 +14,7 @@ use leasehold::time::WallTime;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Facts {
     pub uid: String,
-    pub version: u64,
+    pub version: u128,
     pub holder: Option<String>,
     pub duration_seconds: Option<u32>,
     pub acquire_micros: Option<i64>,
@@ -60,7 +60,7 @@ impl Edit {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServiceFacts {
     pub uid: String,
-    pub version: u64,
+    pub version: u128,
     pub target: Option<String>,
     pub fence: Option<FenceFacts>,
 }
@@ -69,7 +69,7 @@ pub struct ServiceFacts {
 pub struct FenceFacts {
     pub created_seconds: i64,
     pub lease_uid: String,
-    pub token: u64,
+    pub token: u128,
 }
 
 impl ServiceFacts {
@@ -155,7 +155,7 @@ pub trait Api: Sized {
 
     fn serve(&mut self, call: &Self::Call, wall_micros: i64) -> Self::Reply;
     /// A watch from after the version `from`; `None`: it is too old, or unknown (410).
-    fn open(&mut self, from: u64) -> Option<Self::Stream>;
+    fn open(&mut self, from: u128) -> Option<Self::Stream>;
     fn read(&mut self, stream: &mut Self::Stream) -> Vec<Self::Event>;
 
     fn encode_route(request: &routing::RouteRequest, node: usize) -> Self::RouteCall;
@@ -171,10 +171,10 @@ pub trait Api: Sized {
 
     fn facts(&self) -> Option<Facts>;
     /// The version of the last change.
-    fn version(&self) -> u64;
+    fn version(&self) -> u128;
     fn edit(&mut self, edit: &Edit, wall_micros: i64);
     /// A write as client-go makes it: the spec rebuilt, the metadata kept. `None` for `version`: it creates.
-    fn put_as_client_go(&mut self, version: Option<u64>, record: &ForeignRecord, wall_micros: i64) -> bool;
+    fn put_as_client_go(&mut self, version: Option<u128>, record: &ForeignRecord, wall_micros: i64) -> bool;
     fn save(&mut self);
     /// The state of the last [`Api::save`], versions included, as after a restored backup.
     fn restore(&mut self);

@@ -22,7 +22,7 @@ pub enum Step {
 
 #[derive(Clone, Debug)]
 pub struct Put {
-    version: Option<u64>,
+    version: Option<u128>,
     record: ForeignRecord,
 }
 

@@ -208,7 +208,7 @@ impl Api for Model {
         }
     }
 
-    fn open(&mut self, from: u64) -> Option<usize> {
+    fn open(&mut self, from: u128) -> Option<usize> {
         (from <= self.version).then(|| self.changes.partition_point(|change| change.version() <= from))
     }
 
@@ -301,7 +301,7 @@ impl Api for Model {
         })
     }
 
-    fn version(&self) -> u64 {
+    fn version(&self) -> u128 {
         self.version
     }
 
@@ -328,7 +328,7 @@ impl Api for Model {
         self.put(snapshot, label);
     }
 
-    fn put_as_client_go(&mut self, version: Option<u64>, record: &ForeignRecord, wall_micros: i64) -> bool {
+    fn put_as_client_go(&mut self, version: Option<u128>, record: &ForeignRecord, wall_micros: i64) -> bool {
         let found = self.lease.as_ref().map(|found| found.snapshot.version);
         if found != version {
             return false;

@@ -105,7 +105,7 @@ impl<A: Api> World<A> {
     }
 
     /// Who has seen a newer version than the one to be replaced does not send it (P13).
-    pub fn connected(&mut self, flight: Flight<A>, replaces: u64, out: Real) {
+    pub fn connected(&mut self, flight: Flight<A>, replaces: u128, out: Real) {
         let Flight { node, life, number, .. } = flight;
         if let Some(nap) = self.nodes[node].nap {
             return self.schedule_at(nap.until, Event::Connected { flight, replaces, out });

@@ -48,7 +48,7 @@ pub struct Process<A: Api> {
     /// The call under way.
     pub awaits: Option<u64>,
     /// The version that the watch has brought since it was asked for.
-    pub ahead: Option<u64>,
+    pub ahead: Option<u128>,
     /// The watch as the API server's end knows it.
     pub stream: Option<Stream<A>>,
     /// The watch as this end knows it.
@@ -65,7 +65,7 @@ enum Todo {
 
 pub struct Work {
     number: u64,
-    pub token: u64,
+    pub token: u128,
     told_to_stop: bool,
 }
 
@@ -109,7 +109,7 @@ impl<A: Api> Node<A> {
         self.work.as_ref().map(|work| work.number)
     }
 
-    pub fn leading(&self, now: Real) -> Option<u64> {
+    pub fn leading(&self, now: Real) -> Option<u128> {
         let election = &self.process.as_ref()?.election;
         election.leading(self.clock.boot(now)).map(|term| term.token)
     }
@@ -307,7 +307,7 @@ impl<A: Api> World<A> {
         }
     }
 
-    fn start_work(&mut self, node: usize, token: u64) {
+    fn start_work(&mut self, node: usize, token: u128) {
         self.checks.term_started(node, token);
         let holds = self.nodes[node].leading(self.now) == Some(token);
         if !holds && !self.has_mistake(NodeMistake::StartsUnasked) {
@@ -323,7 +323,7 @@ impl<A: Api> World<A> {
         self.watch_over_work(node);
     }
 
-    fn stop_work(&mut self, node: usize, token: u64) {
+    fn stop_work(&mut self, node: usize, token: u128) {
         let Some(work) = self.nodes[node].work.as_mut().filter(|work| work.token == token) else { return };
         work.told_to_stop = true;
         let work = work.number;
@@ -356,7 +356,7 @@ impl<A: Api> World<A> {
         }
     }
 
-    fn work_is_over(&mut self, node: usize, token: u64) {
+    fn work_is_over(&mut self, node: usize, token: u128) {
         self.checks.stop_told(node, token);
         let life = self.nodes[node].life;
         let stimulus = Stimulus::Input(Input::WorkStopped { token });

@@ -90,7 +90,7 @@ impl Limits {
     }
 }
 
-fn leaders<A: Api>(world: &World<A>) -> Vec<(usize, u64)> {
+fn leaders<A: Api>(world: &World<A>) -> Vec<(usize, u128)> {
     let leads = |node: usize| world.nodes[node].leading(world.now).map(|token| (node, token));
     (0..world.nodes.len()).filter_map(leads).collect()
 }
@@ -145,7 +145,7 @@ fn after_a_shutdown<A: Api>(world: &mut World<A>, limits: &Limits) -> bool {
     await_successor(world, token, limit, "a shutdown")
 }
 
-fn await_successor<A: Api>(world: &mut World<A>, token: u64, limit: Real, after: &str) -> bool {
+fn await_successor<A: Api>(world: &mut World<A>, token: u128, limit: Real, after: &str) -> bool {
     let before = world.now;
     let new = |world: &World<A>| leaders(world).iter().any(|(_, later)| *later > token);
     if !world.run(before + limit, new) {

@@ -75,7 +75,7 @@ pub fn result_of(call: &kube::Request, outcome: Outcome<Reply>) -> Result<kube::
     }
 }
 
-fn version(object: &Value) -> Option<u64> {
+fn version(object: &Value) -> Option<u128> {
     object.pointer("/metadata/resourceVersion")?.as_str()?.parse().ok()
 }
 
@@ -143,7 +143,7 @@ impl Api for Wire {
         self.handle(call, wall_micros)
     }
 
-    fn open(&mut self, from: u64) -> Option<Watch> {
+    fn open(&mut self, from: u128) -> Option<Watch> {
         let lasting = std::time::Duration::from_secs(300);
         let call = request::watch_lease(NAMESPACE, NAME, from, lasting, kube::Purpose::Observe);
         self.store.handle(&store::Request::new(call.verb.method(), call.path), 0).watch
@@ -250,8 +250,8 @@ impl Api for Wire {
         })
     }
 
-    fn version(&self) -> u64 {
-        self.store.resource_version()
+    fn version(&self) -> u128 {
+        self.store.resource_version().into()
     }
 
     fn edit(&mut self, edit: &Edit, _: i64) {
@@ -272,7 +272,7 @@ impl Api for Wire {
         }
     }
 
-    fn put_as_client_go(&mut self, version: Option<u64>, record: &ForeignRecord, wall_micros: i64) -> bool {
+    fn put_as_client_go(&mut self, version: Option<u128>, record: &ForeignRecord, wall_micros: i64) -> bool {
         let spec = json!({
             "holderIdentity": record.holder,
             "leaseDurationSeconds": record.duration_seconds,

@@ -24,7 +24,7 @@ pub enum Stimulus<A: Api> {
         number: u64,
         call: A::Call,
         outcome: Outcome<A::Reply>,
-        version: u64,
+        version: u128,
     },
     StreamUp(u64),
     StreamDown(u64),
@@ -51,7 +51,7 @@ pub enum Event<A: Api> {
     /// A connection stands, for a replacement of the version `replaces`, which then takes `out` to arrive.
     Connected {
         flight: Flight<A>,
-        replaces: u64,
+        replaces: u128,
         out: Real,
     },
     Arrive(Flight<A>),
@@ -136,7 +136,7 @@ pub struct World<A: Api> {
     sequence: u64,
     pub api: A,
     /// The version of the Lease, or of its absence.
-    pub lease_version: u64,
+    pub lease_version: u128,
     pub outage: bool,
     /// The end: who is done stays done.
     pub closing: bool,

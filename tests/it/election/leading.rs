@@ -127,7 +127,8 @@ pub(super) fn a_paused_leader_never_leads_again_on_its_old_term(world: &World) {
             let writes =
                 matches!(request.method.as_str(), "PUT" | "PATCH" | "POST") && !request.path.contains("/events");
             let applied = request.status.is_some_and(|status| status < 300);
-            let new_term = request.response_version.zip(reacquired).is_some_and(|(version, from)| version >= from);
+            let new_term =
+                request.response_version.zip(reacquired).is_some_and(|(version, from)| u128::from(version) >= from);
             assert!(!(writes && applied) || new_term, "written on the old term: {request:?}");
         }
     }
@@ -211,7 +212,7 @@ pub(super) fn two(world: &World, pace: Pace) -> (Process, Process) {
 }
 
 /// The tokens of the terms that this holder has had.
-fn tokens_of(world: &World, holder: &str) -> Vec<u64> {
+fn tokens_of(world: &World, holder: &str) -> Vec<u128> {
     let mut acquired = None;
     let mut tokens = Vec::new();
     for lease in world.lease_history() {

@@ -96,7 +96,7 @@ impl World {
     }
 
     /// What the acquisitions that were granted returned, in order: the fencing tokens as they must be.
-    fn tokens(&self) -> Vec<u64> {
+    fn tokens(&self) -> Vec<u128> {
         let mut last_acquired = None;
         let mut tokens = Vec::new();
         for request in self.server.requests() {
@@ -105,7 +105,7 @@ impl World {
             let acquired = body["spec"]["acquireTime"].as_str().map(str::to_owned);
             let granted = request.applied && request.status.is_some_and(|status| status < 300);
             if granted && holder.is_some() && acquired != last_acquired {
-                tokens.extend(request.response_version);
+                tokens.extend(request.response_version.map(u128::from));
                 last_acquired = acquired;
             }
         }

@@ -152,7 +152,7 @@ impl Process {
 
     /// The fencing token of the term that it leads in.
     #[track_caller]
-    pub(crate) fn token(&self) -> u64 {
+    pub(crate) fn token(&self) -> u128 {
         let leader = self.wait_until_it_leads();
         leader["fencingToken"].as_str().and_then(|token| token.parse().ok()).expect("a token")
     }

@@ -63,7 +63,7 @@ impl Watched {
 
     /// All versions up to the one that the operator has just read, and those since.
     #[track_caller]
-    pub(crate) fn all_up_to(&self, version: u64) -> Vec<Version> {
+    pub(crate) fn all_up_to(&self, version: u128) -> Vec<Version> {
         self.wait(&format!("version {version}"), |versions| {
             let last = versions.last().map_or(0, Version::number);
             (last >= version).then(|| versions.to_vec())
@@ -78,7 +78,7 @@ impl Drop for Watched {
 }
 
 impl Shared {
-    fn follow(&self, operator: &Target, collection: &str, from: &mut u64) -> std::io::Result<()> {
+    fn follow(&self, operator: &Target, collection: &str, from: &mut u128) -> std::io::Result<()> {
         let path = format!("{collection}?watch=true&resourceVersion={from}&timeoutSeconds={LASTING}");
         let mut watch = Client::connect(operator)?.watch(&path)?;
         while let Some(event) = watch.next()? {
@@ -97,7 +97,7 @@ impl Shared {
 }
 
 impl Version {
-    pub(crate) fn number(&self) -> u64 {
+    pub(crate) fn number(&self) -> u128 {
         number(&self.object)
     }
 
@@ -111,7 +111,7 @@ impl Version {
 }
 
 /// `metadata.resourceVersion`.
-pub(crate) fn number(object: &Value) -> u64 {
+pub(crate) fn number(object: &Value) -> u128 {
     let text = object["metadata"]["resourceVersion"].as_str();
     text.and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("a version: {object}"))
 }
@@ -120,7 +120,7 @@ pub(crate) fn number(object: &Value) -> u64 {
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Lease {
     pub(crate) uid: String,
-    pub(crate) version: u64,
+    pub(crate) version: u128,
     /// Empty: vacant.
     pub(crate) holder: String,
     pub(crate) duration: u64,
@@ -169,7 +169,7 @@ impl Service {
     }
 
     /// The fence's last part.
-    pub(crate) fn token(&self) -> Option<u64> {
+    pub(crate) fn token(&self) -> Option<u128> {
         self.fence.as_ref()?.rsplit('/').next()?.parse().ok()
     }
 }

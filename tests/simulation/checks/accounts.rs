@@ -9,14 +9,14 @@ pub struct Account {
 }
 
 impl Checks {
-    pub fn term_started(&mut self, node: usize, token: u64) {
+    pub fn term_started(&mut self, node: usize, token: u128) {
         self.settled(node);
         let again = self.life_mut(node).accounts.insert(token, Account::default()).is_some();
         let rewound = self.restored; // A token may come again, and is another term's.
         self.require(!again || rewound, Check::Accounts, || format!("node {node} starts term {token} twice"));
     }
 
-    pub fn stop_reported(&mut self, node: usize, token: u64) {
+    pub fn stop_reported(&mut self, node: usize, token: u128) {
         let reported = self.life_mut(node).accounts.get_mut(&token).map(|account| {
             account.reported += 1;
             account.reported
@@ -26,7 +26,7 @@ impl Checks {
         });
     }
 
-    pub fn stop_told(&mut self, node: usize, token: u64) {
+    pub fn stop_told(&mut self, node: usize, token: u128) {
         let told = self.life_mut(node).accounts.get_mut(&token).map(|account| {
             account.stopped += 1;
             account.stopped

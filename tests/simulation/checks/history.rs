@@ -37,18 +37,18 @@ pub struct Term {
     /// The boot clock when the last of its applied writes was sent.
     pub sent: BootTime,
     /// The version of the write that won it.
-    pub won: u64,
+    pub won: u128,
     /// The version of its last applied write.
-    applied: u64,
+    applied: u128,
 }
 
 #[derive(Clone, Debug)]
 struct Version {
     run: Run,
     /// The term to which its record belongs.
-    owner: Option<u64>,
+    owner: Option<u128>,
     /// The same, unless a controller has been given the Lease: no term holds on such a version.
-    term: Option<u64>,
+    term: Option<u128>,
     /// `None`: the Lease was deleted.
     lease: Option<Stated>,
 }
@@ -61,39 +61,39 @@ struct Stated {
 
 #[derive(Debug, Default)]
 pub struct History {
-    versions: BTreeMap<u64, Version>,
-    terms: HashMap<u64, Term>,
+    versions: BTreeMap<u128, Version>,
+    terms: HashMap<u128, Term>,
     /// The term whose own writes left the present record there.
-    current: Option<u64>,
+    current: Option<u128>,
     runs: HashMap<Record, Run>,
     /// Versions by which somebody spoke for the holder.
-    edits: Vec<u64>,
+    edits: Vec<u128>,
 }
 
 impl History {
     /// The term with this token. A write in doubt that won is seen later, perhaps under a version that another edit
     /// has given it since: then that version is the token, and as good a one.
-    pub fn term(&self, token: u64) -> Option<&Term> {
+    pub fn term(&self, token: u128) -> Option<&Term> {
         self.terms.get(&token).or_else(|| self.terms.get(&self.term_at(token)?))
     }
 
     /// The term to which the record of this version belongs.
-    pub fn term_at(&self, version: u64) -> Option<u64> {
+    pub fn term_at(&self, version: u128) -> Option<u128> {
         self.versions.get(&version).and_then(|version| version.term)
     }
 
-    pub fn edited_between(&self, after: u64, until: u64) -> bool {
+    pub fn edited_between(&self, after: u128, until: u128) -> bool {
         self.edits.iter().any(|edit| after < *edit && *edit <= until)
     }
 
     /// Whether somebody spoke for the holder of the earlier term between its last write and the later term's first.
-    pub fn edited_between_terms(&self, one: u64, other: u64) -> bool {
+    pub fn edited_between_terms(&self, one: u128, other: u128) -> bool {
         let (earlier, later) = (one.min(other), one.max(other));
         let applied = self.term(earlier).map_or(earlier, |term| term.applied);
         self.edited_between(applied, later)
     }
 
-    fn record(&mut self, version: u64, after: Option<&Facts>) {
+    fn record(&mut self, version: u128, after: Option<&Facts>) {
         let record = after.map(|after| {
             let Facts { uid, holder, duration_seconds, acquire_micros, renew_micros, transitions, .. } = after.clone();
             (uid, holder, duration_seconds, acquire_micros, renew_micros, transitions)
@@ -151,7 +151,7 @@ impl Checks {
     pub fn applied(
         &mut self,
         writer: Writer,
-        version: u64,
+        version: u128,
         before: Option<&Facts>,
         after: Option<&Facts>,
         clocks: &[BootTime],
@@ -181,7 +181,7 @@ impl Checks {
     }
 
     /// All of the earlier term is over before the write that begins the next can be applied.
-    fn check_none_in_term(&mut self, by: Option<usize>, version: u64, clocks: &[BootTime]) {
+    fn check_none_in_term(&mut self, by: Option<usize>, version: u128, clocks: &[BootTime]) {
         for other in (0..self.candidates.len()).filter(|other| Some(*other) != by) {
             let Some(life) = self.candidates[other].lives.last() else { continue };
             let work = life.work.filter(|_| !self.work_may_overlap);
@@ -196,7 +196,7 @@ impl Checks {
     }
 
     /// Whose acquisition a record states that an operator has edited, and perhaps put back as it was.
-    fn term_of(&self, lease: &Facts) -> Option<u64> {
+    fn term_of(&self, lease: &Facts) -> Option<u128> {
         let stated = |term: &&Term| {
             term.uid == lease.uid
                 && Some(&self.candidates[term.node].name) == lease.holder.as_ref()
@@ -268,7 +268,7 @@ impl Checks {
         }
     }
 
-    fn check_waited(&mut self, node: usize, life: usize, sent: BootTime, version: u64, stated: Option<u32>) {
+    fn check_waited(&mut self, node: usize, life: usize, sent: BootTime, version: u128, stated: Option<u32>) {
         let own = self.candidates[node].timing.lease_duration_seconds();
         let wait = std::time::Duration::from_secs(stated.unwrap_or(own).into());
         let run = self.history.versions.get(&version).map(|version| version.run);
@@ -282,7 +282,7 @@ impl Checks {
     }
 
     /// The version and duration of the record that stood when the Lease vanished, if it was a rival's.
-    fn last_held(&self, newest: u64, node: usize, life: usize) -> Option<(u64, Option<u32>)> {
+    fn last_held(&self, newest: u128, node: usize, life: usize) -> Option<(u128, Option<u32>)> {
         let life = &self.candidates[node].lives[life];
         let mut known = self.history.versions.range(..=newest).rev();
         let (version, stated, owner) = known.find_map(|(version, found)| {
@@ -329,7 +329,7 @@ impl Checks {
     }
 
     /// A version of the Lease, or of its absence, reached a node.
-    pub fn delivered(&mut self, node: usize, version: u64, clock: BootTime) {
+    pub fn delivered(&mut self, node: usize, version: u128, clock: BootTime) {
         let run = self.history.versions.get(&version).map(|version| version.run);
         let life = self.life_mut(node);
         if life.newest >= Some(version) {

@@ -66,7 +66,7 @@ impl fmt::Display for Violation {
 /// What a node says of itself, after it was handed an input.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Lead {
-    pub token: u64,
+    pub token: u128,
     pub until: BootTime,
 }
 
@@ -76,17 +76,17 @@ struct Life {
     incarnation: String,
     lead: Option<Lead>,
     /// Terms in which it led, and does not any more.
-    over: HashSet<u64>,
-    work: Option<u64>,
+    over: HashSet<u128>,
+    work: Option<u128>,
     /// The terms it began, by the write that won them.
-    begun: HashMap<u64, u64>,
+    begun: HashMap<u128, u128>,
     /// The record that the newest version delivered to it states.
     observed: Option<Run>,
     /// Since when it has stood, in that life's eyes; of each record, the last time.
     first_seen: HashMap<Run, BootTime>,
     /// The newest version that was delivered to it.
-    newest: Option<u64>,
-    accounts: BTreeMap<u64, accounts::Account>,
+    newest: Option<u128>,
+    accounts: BTreeMap<u128, accounts::Account>,
 }
 
 /// What the checks know of a node in all its lives.
@@ -103,7 +103,7 @@ pub struct Checks {
     candidates: Vec<Candidate>,
     history: History,
     /// The highest token with which anybody has led so far.
-    highest: u64,
+    highest: u128,
     /// Clock rates are so far apart that only leading, not dying work, is guaranteed to be alone.
     work_may_overlap: bool,
     /// The versions were rewound: from here on only what a restored backup leaves is expected.
@@ -202,7 +202,7 @@ impl Checks {
         self.life_mut(node).lead = lead;
     }
 
-    fn check_term(&mut self, node: usize, lead: Lead, before: Option<u64>, validity: Option<Validity>) {
+    fn check_term(&mut self, node: usize, lead: Lead, before: Option<u128>, validity: Option<Validity>) {
         let token = lead.token;
         let resumed = self.life(node).over.contains(&token);
         self.require(!resumed, Check::Tokens, || format!("node {node} resumes term {token}, which was over"));
@@ -229,7 +229,7 @@ impl Checks {
     }
 
     /// Three quarters of the way from the renewal deadline to the lease duration is the latest that leaves a margin.
-    fn check_kill(&mut self, node: usize, token: u64, kill_at: BootTime) {
+    fn check_kill(&mut self, node: usize, token: u128, kill_at: BootTime) {
         let Some(term) = self.history.term(token) else { return };
         let timing = &self.candidates[node].timing;
         let latest = term.sent + timing.lease_duration() - (timing.lease_duration() - timing.renewal_deadline()) / 4;
@@ -239,7 +239,7 @@ impl Checks {
     }
 
     /// At the instant in which `node` begins, or is about, to lead in term `token`: nobody else does.
-    fn check_alone(&mut self, node: usize, token: u64, clocks: &[BootTime]) {
+    fn check_alone(&mut self, node: usize, token: u128, clocks: &[BootTime]) {
         for other in (0..self.candidates.len()).filter(|other| *other != node) {
             let Some(life) = self.candidates[other].lives.last() else { continue };
             if let Some(lead) = life.lead.filter(|lead| clocks[other] < lead.until)
@@ -254,7 +254,7 @@ impl Checks {
         self.check_no_other_work(node, token);
     }
 
-    fn check_no_other_work(&mut self, node: usize, token: u64) {
+    fn check_no_other_work(&mut self, node: usize, token: u128) {
         for other in (0..self.candidates.len()).filter(|other| *other != node) {
             let work = self.candidates[other].lives.last().and_then(|life| life.work);
             if let Some(work) = work.filter(|_| !self.work_may_overlap)
@@ -266,7 +266,7 @@ impl Checks {
         }
     }
 
-    fn check_news(&mut self, node: usize, token: u64) {
+    fn check_news(&mut self, node: usize, token: u128) {
         let newest = self.life(node).newest.unwrap_or(0);
         let still_its_own = newest <= token || self.history.term_at(newest) == self.history.term_at(token);
         self.require(still_its_own, Check::WatchUpdate, || {
@@ -279,7 +279,7 @@ impl Checks {
         self.fail(Check::TermLength, || format!("node {node}: {what}"));
     }
 
-    pub fn work_started(&mut self, node: usize, token: u64, clocks: &[BootTime]) {
+    pub fn work_started(&mut self, node: usize, token: u128, clocks: &[BootTime]) {
         let lead = self.life(node).lead.filter(|lead| clocks[node] < lead.until);
         self.require(lead.is_some_and(|lead| lead.token == token), Check::OneWorker, || {
             format!("node {node} starts the work of term {token}, in which it does not lead")
@@ -296,7 +296,7 @@ impl Checks {
     }
 
     /// A suspended machine wakes, its work with it; what the alarm on the boot clock kills is dead already.
-    pub fn work_woke(&mut self, node: usize, token: u64) {
+    pub fn work_woke(&mut self, node: usize, token: u128) {
         self.life_mut(node).work = Some(token);
         for other in (0..self.candidates.len()).filter(|other| *other != node) {
             let lives = &self.candidates[other].lives;

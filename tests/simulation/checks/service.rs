@@ -38,7 +38,7 @@ impl Checks {
     }
 
     /// Nothing is wrong any more: the Service points at the leader and says by whose leave.
-    pub fn settled_on(&mut self, leader: usize, token: u64, service: Option<&ServiceFacts>) {
+    pub fn settled_on(&mut self, leader: usize, token: u128, service: Option<&ServiceFacts>) {
         let right = service.is_some_and(|service| {
             service.target == Some(routes::value(leader))
                 && service.fence.as_ref().is_some_and(|fence| fence.token == token)
