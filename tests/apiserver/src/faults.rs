@@ -57,6 +57,16 @@ impl Reply {
         self.header("Retry-After", &seconds.to_string())
     }
 
+    /// What a kube-apiserver that is shutting down answers (`shutdown-send-retry-after`).
+    pub fn shutting_down() -> Reply {
+        Reply::status(429).retry_after(5).header("Connection", "close")
+    }
+
+    /// Whether the connection is closed after it.
+    pub(crate) fn closes(&self) -> bool {
+        self.headers.iter().any(|(name, value)| name.eq_ignore_ascii_case("connection") && value == "close")
+    }
+
     pub(crate) fn from_response(response: &store::Response) -> Reply {
         let mut reply = Reply::bytes(response.status, "application/json", response.body.to_string());
         if *response.body == json!("ok") {
@@ -92,6 +102,8 @@ pub enum Action {
     CutReply(usize),
     /// It is handled; the answer's body is only so many bytes, and says so: JSON that ends in the middle.
     TruncateBody(usize),
+    /// It is handled; a watch ends at once and in good order.
+    EndWatch,
     /// It is handled twice, as by a network that repeats; the first answer is given.
     Duplicate,
 }

@@ -183,7 +183,8 @@ pub struct Store {
     /// Watches from before this version are told 410.
     compacted: u64,
     history_limit: usize,
-    epoch: u64,
+    /// What an admission webhook removes from the objects of each resource.
+    removed_fields: Vec<Vec<String>>,
     random: u64,
     /// `None`: every namespace exists.
     namespaces: Option<BTreeMap<String, Namespace>>,
@@ -200,7 +201,7 @@ impl Store {
             log: VecDeque::new(),
             compacted: 0,
             history_limit: 10_000,
-            epoch: 0,
+            removed_fields: vec![Vec::new(); resource::RESOURCES.len()],
             random: seed,
             namespaces: None,
             fields: Fields::default(),

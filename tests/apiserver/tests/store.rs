@@ -85,7 +85,7 @@ fn a_watch_reads_each_change_once() {
     assert!(!all.wants_bookmarks());
     let marked = watch(&mut store, "allowWatchBookmarks=true&timeoutSeconds=300");
     assert_eq!((marked.wants_bookmarks(), marked.timeout_seconds()), (true, Some(300)));
-    let line = store.bookmark(&marked).line();
+    let line = store.bookmark(&marked).unwrap().line();
     assert!(line.ends_with(b"\n") && line.starts_with(br#"{"type":"BOOKMARK","object":{"#));
 }
 
@@ -113,7 +113,7 @@ fn history_runs_out() {
 }
 
 #[test]
-fn a_restore_takes_back_objects_and_versions_and_ends_watches() {
+fn a_restore_takes_back_objects_and_versions_and_silences_watches() {
     let mut store = Store::new(1);
     let version = put(&mut store, "a", "x").resource_version().unwrap();
     let backup = store.snapshot();
@@ -121,12 +121,17 @@ fn a_restore_takes_back_objects_and_versions_and_ends_watches() {
     let mut watching = watch(&mut store, &format!("resourceVersion={version}"));
     put(&mut store, "a", "y");
     put(&mut store, "b", "y");
+    assert_eq!(types(&store, &mut watching), [EventType::Modified, EventType::Added]);
     store.restore(&backup);
     assert_eq!(store.object(LEASES, "ns", "a").unwrap()["spec"]["holderIdentity"], "x");
     assert!(store.object(LEASES, "ns", "b").is_none());
     assert_eq!(types(&store, &mut watching), []);
-    assert!(watching.is_over());
+    let mut ahead = watch(&mut store, &format!("allowWatchBookmarks=true&resourceVersion={}", version + 2));
     assert_eq!(put(&mut store, "a", "z").resource_version(), Some(version + 1), "versions are given out again");
+    for silent in [&mut watching, &mut ahead] {
+        assert_eq!(types(&store, silent), [], "the version is from the future");
+        assert!(!silent.is_over() && store.bookmark(silent).is_none());
+    }
     store.restore_object(&backup, LEASES, "ns", "b", NOW);
     assert!(store.object(LEASES, "ns", "b").is_none());
 }
@@ -264,4 +269,21 @@ fn any_bytes_get_an_answer() {
 fn times_are_written_as_the_api_writes_them() {
     assert_eq!(micros_text(NOW), "2026-10-22T15:04:05.000006Z");
     assert_eq!(seconds_text(NOW), "2026-10-22T15:04:05Z");
+}
+
+#[test]
+fn admission_removes_fields_of_what_is_written() {
+    let mut store = Store::new(1);
+    let version = put(&mut store, "a", "x").resource_version();
+    store.remove_on_admission(LEASES, &["/spec/holderIdentity", "/metadata/annotations/leasehold.dev~1x", "/no/such"]);
+    let patch = json!({ "metadata": { "annotations": { "leasehold.dev/x": "1", "y": "2" } } });
+    assert!(store.patch_object(LEASES, "ns", "a", &patch).resource_version() > version);
+    let lease = store.object(LEASES, "ns", "a").unwrap();
+    assert_eq!((&lease["metadata"]["annotations"], &lease["spec"]), (&json!({ "y": "2" }), &json!({})));
+    let version = put(&mut store, "a", "x").resource_version();
+    put(&mut store, "a", "x");
+    assert_eq!(Some(store.resource_version()), version, "nothing is left that would change anything");
+    store.remove_on_admission(LEASES, &[]);
+    put(&mut store, "a", "x");
+    assert_eq!(store.object(LEASES, "ns", "a").unwrap()["spec"]["holderIdentity"], "x");
 }

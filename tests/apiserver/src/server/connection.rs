@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::http::{self, Extent, Incoming, Reading};
 use super::recorded::Recorded;
-use super::state::{OpenWatch, Shared, State};
+use super::state::{Command, OpenWatch, Shared, State};
 use super::watching;
 use crate::faults::{Action, FaultId, Reply};
 use crate::store::{self, Request, Response, User, Watch};
@@ -217,7 +217,7 @@ impl<'a> Exchange<'a> {
     fn answer(&self, wire: &mut Wire, reply: &Reply, extent: Extent) -> io::Result<Next> {
         self.note_answer(reply.status);
         http::write_reply(wire, reply, extent, false)?;
-        Ok(if matches!(extent, Extent::Cut(_)) { Next::Close } else { Next::Request })
+        Ok(if matches!(extent, Extent::Cut(_)) || reply.closes() { Next::Close } else { Next::Request })
     }
 
     fn stream(&self, wire: &mut Wire, watch: Watch) -> io::Result<Next> {
@@ -229,7 +229,10 @@ impl<'a> Exchange<'a> {
                 user: self.request.user.name().to_owned(),
                 path: self.request.path.clone(),
                 silent: state.silence_new,
-                commands: Default::default(),
+                commands: matches!(self.strike, Some((_, Action::EndWatch)))
+                    .then_some(Command::End)
+                    .into_iter()
+                    .collect(),
             };
             state.watches.insert(number, open)
         });

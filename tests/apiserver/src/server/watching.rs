@@ -76,7 +76,7 @@ fn next_step(shared: &Shared, number: u64, watch: &mut Watch, end: Instant, next
         if watch.wants_bookmarks() && now >= *next_bookmark {
             *next_bookmark = bookmark_after(shared, now, end);
             if !is_silent(&state, number) {
-                return Step::Write(vec![state.store.bookmark(watch).line()]);
+                return Step::Write(bookmark(&state, watch));
             }
         }
         if now >= quiet_until {
@@ -96,6 +96,10 @@ fn bookmark_after(shared: &Shared, now: Instant, end: Instant) -> Instant {
     }
 }
 
+fn bookmark(state: &State, watch: &Watch) -> Vec<Vec<u8>> {
+    state.store.bookmark(watch).iter().map(|event| event.line()).collect()
+}
+
 fn is_silent(state: &State, number: u64) -> bool {
     state.watches.get(&number).is_some_and(|open| open.silent)
 }
@@ -107,7 +111,7 @@ fn step_now(state: &mut State, number: u64, watch: &mut Watch) -> Option<Step> {
     }
     let command = state.watches.get_mut(&number).and_then(|open| open.commands.pop_front());
     match command {
-        Some(Command::Bookmark) => return Some(Step::Write(vec![state.store.bookmark(watch).line()])),
+        Some(Command::Bookmark) => return Some(Step::Write(bookmark(state, watch))),
         Some(Command::Expire) => return Some(Step::WriteAndEnd(vec![state.store.gone(watch).line()])),
         Some(Command::Inject(bytes)) => return Some(Step::Write(vec![bytes])),
         Some(Command::End) => return Some(Step::End),

@@ -57,6 +57,12 @@ impl Store {
         &mut self.rbac
     }
 
+    /// Lets an admission webhook remove these fields (JSON pointers: `/metadata/annotations/leasehold.dev~1fence`) from
+    /// every object of this resource that is written, whoever writes it; none: it is taken away.
+    pub fn remove_on_admission(&mut self, resource: ResourceId, fields: &[&str]) {
+        self.removed_fields[resource.0] = fields.iter().map(|field| (*field).to_owned()).collect();
+    }
+
     /// How many changes are kept for watches; older versions are answered 410.
     pub fn set_history_limit(&mut self, changes: usize) {
         self.history_limit = changes;
@@ -116,14 +122,14 @@ impl Store {
         Snapshot { objects: self.objects.clone(), resource_version: self.resource_version }
     }
 
-    /// etcd restored from a backup: objects *and* the version counter are what they were, and every watch ends.
-    /// Versions given out since the backup will be given out again, for other contents.
+    /// etcd restored from a backup: objects *and* the version counter are what they were. Versions given out since the
+    /// backup will be given out again, for other contents. As on a real server, a watch that has read further than that
+    /// stays open and silent, and one from such a version is accepted and silent, until the counter has passed it.
     pub fn restore(&mut self, snapshot: &Snapshot) {
         self.objects.clone_from(&snapshot.objects);
         self.resource_version = snapshot.resource_version;
         self.log.clear();
         self.compacted = snapshot.resource_version;
-        self.epoch += 1;
     }
 
     /// One object put back from a backup, as backup tools do: the old content as a new version of the object that is

@@ -55,7 +55,7 @@ impl Store {
             Some(_) => Vec::new(),
         };
         let cursor = from.unwrap_or(self.resource_version);
-        let mut watch = Watch::new(target.resource, &target.namespace, selector, cursor, self.epoch)
+        let mut watch = Watch::new(target.resource, &target.namespace, selector, cursor)
             .with_options(query.flag("allowWatchBookmarks"), timeout_seconds);
         watch.initial = initial;
         Ok(Response { watch: Some(watch), ..Response::shared(200, Arc::new(Value::Null)) })
@@ -160,6 +160,7 @@ impl Store {
             _ => {}
         }
         keep_system_metadata(&mut object, old);
+        self.admit(target, &mut object);
         (row.on_update)(&mut object, old);
         let causes = row.validate(&object, Some(old), self.fields);
         if !causes.is_empty() {
@@ -170,6 +171,16 @@ impl Store {
             return Ok(Response::shared(200, Arc::clone(old)));
         }
         Ok(Response::shared(200, self.commit(target.resource, key_of(target), object)))
+    }
+
+    /// What a mutating admission webhook does.
+    fn admit(&self, target: &Target, object: &mut Object) {
+        for field in &self.removed_fields[target.resource.0] {
+            let (parent, key) = field.rsplit_once('/').unwrap_or(("", field));
+            let steps = parent.split('/').skip(1).map(unescape);
+            let found = steps.fold(Some(&mut *object), |map, step| map?.get_mut(&step)?.as_object_mut());
+            found.map(|map| map.remove(&unescape(key)));
+        }
     }
 
     fn find(&self, target: &Target) -> Result<&Arc<Value>, Box<Response>> {
@@ -217,6 +228,7 @@ impl Store {
             metadata.insert("uid".to_owned(), json!(uid));
             metadata.insert("creationTimestamp".to_owned(), json!(wall::seconds_text(now)));
         }
+        self.admit(target, &mut object);
         (row.on_create)(&mut object, seed);
         let causes = row.validate(&object, None, self.fields);
         if causes.is_empty() { Ok((name, object)) } else { Err(status::invalid(row, &name, &causes).into()) }
@@ -367,4 +379,9 @@ fn list_item(object: &Value) -> Value {
         map.remove("apiVersion");
     }
     item
+}
+
+/// One step of a JSON pointer (RFC 6901).
+fn unescape(step: &str) -> String {
+    step.replace("~1", "/").replace("~0", "~")
 }

@@ -61,8 +61,6 @@ pub struct Watch {
     pub(super) namespace: String,
     pub(super) selector: Selector,
     pub(super) cursor: u64,
-    /// The epoch in which the cursor means something: a restore ends every watch.
-    pub(super) epoch: u64,
     /// The objects there are, to be told first.
     pub(super) initial: Vec<Arc<Value>>,
     ended: bool,
@@ -71,13 +69,12 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(resource: ResourceId, namespace: &str, selector: Selector, cursor: u64, epoch: u64) -> Watch {
+    pub(super) fn new(resource: ResourceId, namespace: &str, selector: Selector, cursor: u64) -> Watch {
         Watch {
             resource,
             namespace: namespace.to_owned(),
             selector,
             cursor,
-            epoch,
             initial: Vec::new(),
             ended: false,
             bookmarks: false,
@@ -106,7 +103,7 @@ impl Watch {
         self.cursor
     }
 
-    /// Whether the stream is over: its version was compacted away, or the store restored under it.
+    /// Whether the stream is over: its version was compacted away.
     pub fn is_over(&self) -> bool {
         self.ended
     }
@@ -116,10 +113,6 @@ impl Store {
     /// Everything that `watch` has not seen yet, in order. An [`EventType::Error`] is the last event of a stream.
     pub fn read_watch(&self, watch: &mut Watch) -> Vec<WatchEvent> {
         if watch.ended {
-            return Vec::new();
-        }
-        if watch.epoch != self.epoch {
-            watch.ended = true;
             return Vec::new();
         }
         let mut events: Vec<WatchEvent> =
@@ -136,15 +129,18 @@ impl Store {
         events
     }
 
-    /// A bookmark for `watch` at its position.
-    pub fn bookmark(&self, watch: &Watch) -> WatchEvent {
+    /// A bookmark for `watch` at its position; none for one from a version that the store has not reached.
+    pub fn bookmark(&self, watch: &Watch) -> Option<WatchEvent> {
+        if watch.cursor > self.resource_version {
+            return None;
+        }
         let row = watch.resource.row();
         let object = json!({
             "kind": row.kind,
             "apiVersion": row.api_version(),
             "metadata": { "resourceVersion": watch.cursor.to_string(), "creationTimestamp": null },
         });
-        WatchEvent { event: EventType::Bookmark, object: Arc::new(object) }
+        Some(WatchEvent { event: EventType::Bookmark, object: Arc::new(object) })
     }
 
     /// The ERROR event of a watch whose version is too old.
