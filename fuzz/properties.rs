@@ -5,13 +5,13 @@
 
 use std::ffi::OsString;
 
-use leasehold::config;
 use leasehold::election::Content;
 use leasehold::kube::pod::label_value;
 use leasehold::kube::request::{self, Verb};
 use leasehold::kube::service::selector_patch;
 use leasehold::kube::watch_line::Lines;
 use leasehold::kube::{CallError, Failure, Fence, Lease, Pod, Purpose, Service, WatchEvent};
+use leasehold::program::config;
 use leasehold::time::WallTime;
 use serde_json::Value;
 

@@ -80,12 +80,12 @@
 
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
-#![cfg_attr(not(feature = "program"), allow(dead_code, reason = "the driver also serves what only the program needs"))]
 
-#[doc(hidden)]
-pub mod config;
 pub mod election;
 mod elector;
+#[doc(hidden)]
+#[macro_use]
+pub mod environment;
 pub mod kube;
 #[cfg(feature = "program")]
 #[doc(hidden)]
@@ -96,8 +96,8 @@ pub mod runtime;
 pub mod sys;
 pub mod time;
 
-pub use config::{Mistake, Mistakes};
 pub use elector::{Control, Elector, ElectorBuilder, ElectorError, Stopped};
+pub use environment::{Mistake, Mistakes};
 pub use runtime::Leadership;
 
 /// The snippets of the documents for people compile, too.

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use super::callbacks::Callbacks;
 use super::{Elector, Stopped};
-use crate::config::{self, Mistake, Mistakes};
 use crate::election::{Identity, Timing, TimingError};
+use crate::environment::value::{dns_label, dns_subdomain, identity, visible_id};
+use crate::environment::{Mistake, Mistakes};
 use crate::kube::{Client, ClientOptions, CredentialsError};
 use crate::runtime::Leadership;
 use crate::runtime::inbox::Inbox;
@@ -23,7 +24,8 @@ pub struct ElectorBuilder {
     namespace: String,
     lease: String,
     identity: String,
-    pod_uid: Option<String>,
+    pub(super) pod_uid: Option<String>,
+    pub(super) pod_revision: Option<String>,
     durations: Durations,
     callbacks: Callbacks,
 }
@@ -55,7 +57,7 @@ impl Durations {
     }
 }
 
-/// Purpose an election cannot be begun.
+/// Why an election cannot begin.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ElectorError {
@@ -138,6 +140,7 @@ impl Elector {
             lease: lease.into(),
             identity: identity.into(),
             pod_uid: None,
+            pod_revision: None,
             durations: Timing::default().into(),
             callbacks: Callbacks::default(),
         }
@@ -186,6 +189,13 @@ impl ElectorBuilder {
     /// of waiting for it to expire.
     pub fn pod_uid(mut self, uid: impl Into<String>) -> ElectorBuilder {
         self.pod_uid = Some(uid.into());
+        self
+    }
+
+    /// The Pod's revision (downward API: the label `pod-template-hash` or `controller-revision-hash`): in a rollout the
+    /// Lease then goes to a Pod that stays.
+    pub fn pod_revision(mut self, revision: impl Into<String>) -> ElectorBuilder {
+        self.pod_revision = Some(revision.into());
         self
     }
 
@@ -241,8 +251,18 @@ impl ElectorBuilder {
     }
 
     fn checked(&self) -> Result<Timing, Mistakes> {
-        let ElectorBuilder { namespace, lease, identity, pod_uid, .. } = self;
-        let mut mistakes = config::misnamed(namespace, lease, identity, pod_uid.as_deref());
+        let names = [
+            ("namespace", Some(&self.namespace), dns_label as fn(&str) -> Result<String, String>),
+            ("lease", Some(&self.lease), dns_subdomain),
+            ("identity", Some(&self.identity), identity),
+            ("pod_uid", self.pod_uid.as_ref(), visible_id),
+            ("pod_revision", self.pod_revision.as_ref(), visible_id),
+        ];
+        let mut mistakes = Vec::new();
+        for (name, given, parse) in names {
+            let problem = given.and_then(|given| parse(given).err());
+            mistakes.extend(problem.map(|problem| Mistake::new(name, given.map(String::as_str), problem)));
+        }
         match self.durations.check() {
             Ok(timing) if mistakes.is_empty() => return Ok(timing),
             Ok(_) => {}

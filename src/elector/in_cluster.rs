@@ -1,33 +1,16 @@
 //! [`Elector::in_cluster`]: what the `leasehold` program finds out about itself in a Pod, for the library.
 //!
-//! IO: reads the environment and the service account's files; opens the audit log.
+//! IO: reads the environment and the service account's files; opens the audit log; writes to the log.
 
 use std::env;
 use std::ffi::OsString;
-use std::fs;
-use std::path::Path;
-use std::sync::Arc;
+
+use log::info;
 
 use super::{Elector, ElectorBuilder, ElectorError};
-use crate::config::{self, Access, ApiEndpoint, Config, Invocation};
-use crate::kube::{Audit, ClientOptions, Credentials};
-
-/// What an elector reads of the environment. Everything else (PORT, RUST_LOG) is for the program it is part of.
-const READ: &[&str] = &[
-    "LEASE_NAMESPACE",
-    "LEASE_DURATION",
-    "RENEWAL_DEADLINE",
-    "RETRY_PERIOD",
-    "RENEW_INTERVAL",
-    "POD_NAME",
-    "HOSTNAME",
-    "POD_UID",
-    "KUBERNETES_SERVICE_HOST",
-    "KUBERNETES_SERVICE_PORT",
-    "KUBE_API_URL",
-    "SERVICE_ACCOUNT_DIR",
-    "AUDIT_LOG",
-];
+use crate::environment::connect::namespace_file;
+use crate::environment::value::visible_id;
+use crate::environment::{Mistakes, POD_REVISION, POD_UID, Reader};
 
 impl Elector {
     /// A candidate for the Lease `lease` in this Pod's namespace, named after this Pod, with this Pod's service
@@ -52,10 +35,11 @@ impl Elector {
     /// | variable | |
     /// |---|---|
     /// | `POD_NAME`, else `HOSTNAME` | the identity. `HOSTNAME` is the Pod's name unless the Pod says otherwise |
-    /// | `POD_UID` | the Pod's uid, see [`ElectorBuilder::pod_uid`] |
+    /// | `POD_UID`, `POD_REVISION` | see [`ElectorBuilder::pod_uid`], [`ElectorBuilder::pod_revision`] |
     /// | `LEASE_NAMESPACE` | in place of the service account's namespace |
     /// | `LEASE_DURATION`, `RENEWAL_DEADLINE`, `RETRY_PERIOD`, `RENEW_INTERVAL` | 15, 10, 2 and half of the second |
-    /// | `KUBERNETES_SERVICE_HOST`, `KUBERNETES_SERVICE_PORT` | the API server, as every Pod is told |
+    /// | `KUBERNETES_SERVICE_HOST`, `KUBERNETES_SERVICE_PORT` | the API server, as every Pod has them |
+    /// | `KUBERNETES_PORT_443_TCP_ADDR` | its address, where `KUBERNETES_SERVICE_HOST` is a name |
     /// | `KUBE_API_URL` | in place of these; `http://127.0.0.1:8001` for `kubectl proxy` |
     /// | `SERVICE_ACCOUNT_DIR` | where token and CA are, if not where the kubelet puts them |
     /// | `AUDIT_LOG` | `stdout`, `stderr` or a file: a JSON line for each API call |
@@ -70,36 +54,23 @@ impl Elector {
 }
 
 fn from_environment(lease: String, env: &dyn Fn(&str) -> Option<OsString>) -> Result<ElectorBuilder, ElectorError> {
-    let lookup = |name: &str| match name {
-        "LEASE_NAME" => Some(OsString::from(&lease)),
-        _ => READ.contains(&name).then(|| env(name)).flatten(),
+    let mut reader = Reader::new(env);
+    let access = reader.access(Some(lease), &namespace_file);
+    let identity = reader.identity(false);
+    let (pod_uid, pod_revision) = (reader.read(&POD_UID, visible_id), reader.read(&POD_REVISION, visible_id));
+    let timing = reader.timing();
+    let (Some(access), Some(identity), Some(timing), []) = (access, identity, timing, reader.mistakes.as_slice())
+    else {
+        return Err(Mistakes(reader.mistakes).into());
     };
-    let namespace_file = |path: &Path| fs::read_to_string(path).map_err(|error| error.to_string());
-    let Invocation::Run(config) = config::parse(&[], &lookup, &namespace_file)? else {
-        unreachable!("without arguments it is a candidate that is configured")
-    };
-    let Config { access, identity, pod_uid, timing, .. } = config;
-    let mut api = ClientOptions::new(&access.api.url());
-    api.audit = open_audit(&access).map_err(ElectorError::Api)?;
-    if matches!(access.api, ApiEndpoint::Https { .. }) {
-        api.credentials = Some(Arc::new(Credentials::open(&access.service_account_dir)?));
+    if let Some(note) = &access.api_note {
+        info!("{note}");
     }
-    let builder = Elector::builder(api, access.namespace, lease, identity).timing(timing);
-    Ok(match pod_uid {
-        Some(uid) => builder.pod_uid(uid),
-        None => builder,
-    })
-}
-
-/// Opens the audit log, if one is asked for.
-pub(crate) fn open_audit(access: &Access) -> Result<Option<Arc<Audit>>, String> {
-    let Some(target) = &access.audit_log else { return Ok(None) };
-    match Audit::open(target) {
-        Ok(audit) => Ok(Some(Arc::new(audit))),
-        Err(error) => {
-            Err(format!("AUDIT_LOG={target}: {error}; set it to stdout, stderr or a file that can be written"))
-        }
-    }
+    let mut api = access.client_options().map_err(ElectorError::Api)?;
+    api.credentials = access.credentials()?;
+    let mut builder = Elector::builder(api, access.namespace, access.lease_name, identity).timing(timing);
+    (builder.pod_uid, builder.pod_revision) = (pod_uid, pod_revision);
+    Ok(builder)
 }
 
 #[cfg(test)]
@@ -139,6 +110,16 @@ mod tests {
         assert!(text.starts_with("/nowhere/token: cannot be read"), "{text}");
     }
 
+    #[test]
+    fn a_host_that_is_a_name_is_replaced_by_the_address_of_the_kubelet() {
+        let gardener = [("KUBERNETES_SERVICE_HOST", "api.example.com")];
+        let text = refused(&[&POD[1..], &gardener].concat());
+        assert!(text.contains("KUBERNETES_SERVICE_HOST=\"api.example.com\": not an IP address"), "{text}");
+        let address = [("KUBERNETES_PORT_443_TCP_ADDR", "10.96.0.1"), ("SERVICE_ACCOUNT_DIR", "/nowhere")];
+        let text = refused(&[&POD[1..], &gardener, &address].concat());
+        assert!(text.starts_with("/nowhere/token: cannot be read"), "{text}");
+    }
+
     /// PORT=http of a program that links the library is that program's own business.
     #[test]
     fn what_an_elector_does_not_use_it_does_not_read() {
@@ -148,12 +129,5 @@ mod tests {
         let env =
             |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value));
         assert!(from_environment("web".into(), &env).is_ok());
-    }
-
-    #[test]
-    fn every_variable_is_one_of_the_table() {
-        for name in READ {
-            assert!(config::VARIABLES.iter().any(|variable| variable.name == *name), "{name}");
-        }
     }
 }

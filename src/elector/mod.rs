@@ -15,8 +15,6 @@ use std::thread;
 
 pub use self::builder::{ElectorBuilder, ElectorError};
 use self::callbacks::{Callbacks, Notifier};
-#[cfg(feature = "program")]
-pub(crate) use self::in_cluster::open_audit;
 use crate::election::{Ending, Version};
 use crate::kube::audit::AT_THE_END;
 use crate::runtime::Leadership;

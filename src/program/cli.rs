@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::config::{Access, ApiEndpoint, StatusConfig, YieldConfig};
 use crate::election::{Annotations, Content, Snapshot, Version};
-use crate::elector::open_audit;
+use crate::environment::LeaseAccess;
 use crate::kube::audit::AT_THE_END;
 use crate::kube::pod::label_value;
-use crate::kube::{Client, ClientOptions, Credentials, Failure, Lease, Purpose, Service, request};
+use crate::kube::{Client, Failure, Lease, Purpose, Resource, Service, request};
+use crate::program::config::{StatusConfig, YieldConfig};
 use crate::runtime::inbox::Inbox;
 use crate::runtime::{WatchUpdate, Watched, Watcher};
 use crate::sys;
@@ -59,13 +59,9 @@ pub fn hand_over(config: &YieldConfig) -> Outcome {
 }
 
 /// Connects, does it, and sees the audit log's lines written.
-fn with_client(access: &Access, work: impl FnOnce(Arc<Client>) -> Outcome) -> Outcome {
-    let mut options = ClientOptions::new(&access.api.url());
-    options.audit = open_audit(access)?;
-    if matches!(access.api, ApiEndpoint::Https { .. }) {
-        let credentials = Credentials::open(&access.service_account_dir).map_err(|error| error.to_string())?;
-        options.credentials = Some(Arc::new(credentials));
-    }
+fn with_client(access: &LeaseAccess, work: impl FnOnce(Arc<Client>) -> Outcome) -> Outcome {
+    let mut options = access.client_options()?;
+    options.credentials = access.credentials().map_err(|error| error.to_string())?;
     let audit = options.audit.clone();
     let outcome = Client::new(options).and_then(|client| work(Arc::new(client)));
     if let Some(audit) = audit {
@@ -74,7 +70,7 @@ fn with_client(access: &Access, work: impl FnOnce(Arc<Client>) -> Outcome) -> Ou
     outcome
 }
 
-fn get_lease(access: &Access, client: &Client, why: Purpose) -> Result<Option<Lease>, String> {
+fn get_lease(access: &LeaseAccess, client: &Client, why: Purpose) -> Result<Option<Lease>, String> {
     let request = request::get_lease(&access.namespace, &access.lease_name, why);
     match client.call(&request, CALL_LIMIT).and_then(|reply| reply.parse(&request, Lease::parse)) {
         Ok(lease) => Ok(Some(lease)),
@@ -112,7 +108,7 @@ impl Pointed {
 }
 
 fn look(config: &StatusConfig, client: &Client) -> Result<Look, String> {
-    let Access { namespace, lease_name, .. } = &config.access;
+    let LeaseAccess { namespace, lease_name, .. } = &config.access;
     let lease = get_lease(&config.access, client, Purpose::Status)?.map(|lease| lease.snapshot());
     let service = config.service.as_ref().map(|service| {
         let request = request::get_service(namespace, &service.name, Purpose::Status);
@@ -237,16 +233,21 @@ enum Message {
 /// Prints a line for each change of holder, of the Service's target, and of what is asked of the leader; for ever.
 fn follow(config: &StatusConfig, client: Arc<Client>) -> Outcome {
     let inbox = Inbox::new().map_err(|error| error.to_string())?;
-    let Access { namespace, lease_name, .. } = &config.access;
+    let LeaseAccess { namespace, lease_name, .. } = &config.access;
     let watcher = |watched, post: fn(WatchUpdate) -> Message| {
         let inbox = inbox.clone();
         Watcher::new(Arc::clone(&client), watched, POLL, move |update| inbox.post(post(update)))
     };
-    let lease = Watched::Lease { namespace: namespace.clone(), name: lease_name.clone(), purpose: Purpose::Status };
+    let lease = Watched {
+        resource: Resource::Lease,
+        namespace: namespace.clone(),
+        name: lease_name.clone(),
+        purpose: Purpose::Status,
+    };
     let mut lease = watcher(lease, Message::Lease);
     let mut service = config.service.as_ref().map(|service| {
         let (namespace, name) = (namespace.clone(), service.name.clone());
-        watcher(Watched::Service { namespace, name, purpose: Purpose::Status }, Message::Service)
+        watcher(Watched { resource: Resource::Service, namespace, name, purpose: Purpose::Status }, Message::Service)
     });
     let mut seen = look(config, &client)?;
     show_changes(None, &seen, config.json)?;
@@ -375,7 +376,7 @@ struct Holder {
 }
 
 /// Annotations the Lease with the request (P17). The holder sees it through its watch.
-fn ask_to_yield(access: &Access, client: &Client, to: &str) -> Result<Holder, String> {
+fn ask_to_yield(access: &LeaseAccess, client: &Client, to: &str) -> Result<Holder, String> {
     let name = format!("{}/{}", access.namespace, access.lease_name);
     for _ in 0..YIELD_TRIES {
         let lease = get_lease(access, client, Purpose::Yield)?.ok_or_else(|| format!("there is no Lease {name}"))?;
@@ -398,7 +399,7 @@ fn ask_to_yield(access: &Access, client: &Client, to: &str) -> Result<Holder, St
 }
 
 /// A holder that does not know the request goes on renewing: after two of its lease durations nothing will come of it.
-fn await_hand_over(access: &Access, client: &Client, holder: &Holder) -> Outcome {
+fn await_hand_over(access: &LeaseAccess, client: &Client, holder: &Holder) -> Outcome {
     let began = sys::boot_time();
     let until = began + holder.lasts * 2 + CALL_LIMIT;
     loop {

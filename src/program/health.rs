@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use log::{debug, info, warn};
 
-use crate::config::Health;
 use crate::kube::plain_agent;
+use crate::program::config::Health;
 use crate::runtime::inbox::Inbox;
 use crate::runtime::{Message, STACK};
 

@@ -12,7 +12,7 @@ use env_logger::{Builder, Target};
 use log::{Level, LevelFilter};
 use serde_json::json;
 
-use crate::config::LogFormat;
+use crate::program::config::LogFormat;
 use crate::sys;
 use crate::sys::line_writer::DroppingWriter;
 

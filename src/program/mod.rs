@@ -3,17 +3,19 @@
 //! THREADS. Puts the parts together and takes them apart again, in the right order: work stopped, Lease released,
 //! HTTP answered until the Service points elsewhere, then the end.
 
-pub mod cli;
+mod cli;
 pub mod command;
+pub mod config;
 pub mod health;
 pub mod http;
-pub mod install;
-pub mod log;
+mod install;
+mod log;
 pub mod metrics;
 pub mod routing;
 mod state;
 mod work;
 
+use std::env;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -22,12 +24,13 @@ use std::time::Duration;
 
 use ::log::{debug, error, info, warn};
 
-use crate::config::{Access, ApiEndpoint, Config};
 use crate::election::{Ending, Event, Identity, Snapshot, Version};
-use crate::elector::open_audit;
+use crate::environment::LeaseAccess;
+use crate::environment::connect::namespace_file;
 use crate::kube::audit::AT_THE_END;
 use crate::kube::event::{became_leader, stopped_leading};
 use crate::kube::{CallError, Client, ClientOptions, Credentials, Failure, ObservedCall, Purpose};
+use crate::program::config::{Config, Invocation, LogConfig};
 use crate::program::metrics::{Metrics, Renewal, RouteUpdate};
 use crate::program::routing::worker::{Routed, RoutingMessage, RoutingOptions, RoutingWorker};
 use crate::program::state::{Facts, SharedState};
@@ -43,22 +46,84 @@ use crate::sys::{self, Signal, Signals};
 /// that ends sooner refuses what still comes. More than needed only makes a rollout slower. DRAIN_TIMEOUT bounds it.
 const PROPAGATION: Duration = Duration::from_secs(2);
 
-/// What went wrong before the election began.
-type Trouble = String;
+/// The configuration is wrong: nothing was tried.
+const MISCONFIGURED: u8 = 2;
 
-/// Takes part in the election until a signal or the command's end; the process's exit code.
-pub fn run(config: &Config, signals: Signals) -> ExitCode {
-    match try_run(config, signals) {
-        Ok(code) => code,
-        Err(trouble) => {
-            error!("{trouble}");
+/// Arguments and environment → configuration → run → exit code.
+pub fn main() -> ExitCode {
+    sys::share_one_heap();
+    let arguments: Vec<_> = env::args_os().skip(1).collect();
+    match config::parse(&arguments, &|name| env::var_os(name), &namespace_file) {
+        Ok(Invocation::Run(config)) => take_part(&config),
+        Ok(Invocation::Status(config)) => {
+            start_log(&config.log);
+            finish(cli::status(&config))
+        }
+        Ok(Invocation::Yield(config)) => {
+            start_log(&config.log);
+            finish(cli::hand_over(&config))
+        }
+        Ok(Invocation::Install(folder)) => finish(install::install(&folder)),
+        Ok(Invocation::Help) => {
+            print!("{}", config::help());
+            ExitCode::SUCCESS
+        }
+        Ok(Invocation::Version) => {
+            println!("leasehold {}", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
+        Err(mistakes) => {
+            eprintln!("leasehold: the configuration is wrong:\n{mistakes}");
+            ExitCode::from(MISCONFIGURED)
+        }
+    }
+}
+
+fn start_log(log: &LogConfig) {
+    log::start(&log.filter, log.format);
+}
+
+fn finish(outcome: Result<(), String>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("leasehold: {problem}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn try_run(config: &Config, signals: Signals) -> Result<ExitCode, Trouble> {
-    let Access { namespace, lease_name, .. } = &config.access;
+/// Takes part in the election until a signal or the command's end; the process's exit code.
+///
+/// Signals are blocked before any thread starts, and here alone: `status --watch` ends at Ctrl-C as any program does.
+fn take_part(config: &Config) -> ExitCode {
+    let signals = match Signals::block() {
+        Ok(signals) => signals,
+        Err(error) => {
+            eprintln!("leasehold: signals cannot be blocked: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    start_log(&config.log);
+    warn_of_misspelt_variables();
+    match try_run(config, signals) {
+        Ok(code) => code,
+        Err(problem) => {
+            error!("{problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn warn_of_misspelt_variables() {
+    let names: Vec<_> = env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
+    for (found, meant) in config::misspelt(names.iter().map(String::as_str)) {
+        warn!("the variable {found} is not known; is {meant} meant?");
+    }
+}
+
+fn try_run(config: &Config, signals: Signals) -> Result<ExitCode, String> {
+    let LeaseAccess { namespace, lease_name, .. } = &config.access;
     let lease = format!("{namespace}/{lease_name}");
     let metrics = Arc::new(Metrics::new(lease_name));
     let watchdog = Arc::new(Watchdog::default());
@@ -70,6 +135,9 @@ fn try_run(config: &Config, signals: Signals) -> Result<ExitCode, Trouble> {
     listen_to_signals(signals, inbox.clone(), work.clone())?;
     let web = serve(config.port, &state)?;
     let incarnation = Incarnation::of(config.pod_uid.as_deref(), &lease);
+    if let Some(note) = &config.access.api_note {
+        info!("{note}");
+    }
     info!("candidate {} for the Lease {lease} at {}", config.identity, config.access.api.url());
 
     let Some(options) = client_options(config, &metrics, &inbox)? else {
@@ -112,7 +180,7 @@ fn facts(config: &Config, lease: &str) -> Facts {
     }
 }
 
-fn serve(port: u16, state: &Arc<SharedState>) -> Result<http::Web, Trouble> {
+fn serve(port: u16, state: &Arc<SharedState>) -> Result<http::Web, String> {
     let unusable = |error| format!("PORT {port} cannot be listened on: {error}; set PORT to one that is free");
     let listener = sys::listen(port).map_err(unusable)?;
     let address = listener.local_addr().map_err(unusable)?;
@@ -122,7 +190,7 @@ fn serve(port: u16, state: &Arc<SharedState>) -> Result<http::Web, Trouble> {
 }
 
 /// A signal asks for the end; a second one does not ask. A COMMAND gets the others.
-fn listen_to_signals(signals: Signals, inbox: Inbox<Message>, work: Work) -> Result<(), Trouble> {
+fn listen_to_signals(signals: Signals, inbox: Inbox<Message>, work: Work) -> Result<(), String> {
     let listen = move || {
         let mut ending = false;
         loop {
@@ -162,25 +230,21 @@ fn client_options(
     config: &Config,
     metrics: &Arc<Metrics>,
     inbox: &Inbox<Message>,
-) -> Result<Option<ClientOptions>, Trouble> {
-    let access = &config.access;
-    let mut options = ClientOptions::new(&access.api.url());
-    options.audit = open_audit(access)?;
+) -> Result<Option<ClientOptions>, String> {
+    let mut options = config.access.client_options()?;
     let metrics = Arc::clone(metrics);
     options.observer = Some(Arc::new(move |call: &ObservedCall<'_>| {
         metrics.request(call.request.verb.method(), call.status, call.host, call.duration);
     }));
-    if matches!(access.api, ApiEndpoint::Https { .. }) {
-        let Some(credentials) = wait_for_credentials(config, inbox) else { return Ok(None) };
-        options.credentials = Some(Arc::new(credentials));
-    }
+    let Some(credentials) = wait_for_credentials(config, inbox) else { return Ok(None) };
+    options.credentials = credentials;
     Ok(Some(options))
 }
 
-fn wait_for_credentials(config: &Config, inbox: &Inbox<Message>) -> Option<Credentials> {
+fn wait_for_credentials(config: &Config, inbox: &Inbox<Message>) -> Option<Option<Arc<Credentials>>> {
     let mut last = None;
     loop {
-        match Credentials::open(&config.access.service_account_dir) {
+        match config.access.credentials() {
             Ok(credentials) => return Some(credentials),
             Err(error) if last.as_ref() == Some(&error) => debug!("still: {error}"),
             Err(error) => {
@@ -200,7 +264,7 @@ fn start_errands(
     options: &ClientOptions,
     metrics: &Arc<Metrics>,
     state: &Arc<SharedState>,
-) -> Result<Option<RoutingWorker>, Trouble> {
+) -> Result<Option<RoutingWorker>, String> {
     if config.service.is_none() && !config.events {
         return Ok(None);
     }

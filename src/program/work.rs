@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use log::{error, info};
 
-use crate::config::Config;
 use crate::election::Version;
 use crate::program::command::{CommandSpec, Deadlines, Ended, Supervisor};
+use crate::program::config::Config;
 use crate::runtime::Leadership;
 use crate::runtime::inbox::Inbox;
 use crate::runtime::{Message, STACK};

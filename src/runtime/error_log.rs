@@ -28,16 +28,16 @@ impl ErrorLog {
     pub(crate) fn about(&mut self, request: &Request, error: &CallError) {
         match &error.failure {
             Failure::Conflict | Failure::AlreadyExists => self.settled(request),
-            Failure::NotFound if request.verb == Verb::Get => self.settled(request),
+            Failure::NotFound if (request.verb, request.resource) == (Verb::Get, Resource::Lease) => {
+                self.settled(request)
+            }
+            Failure::NotFound => {
+                let Request { resource, name, namespace, .. } = request;
+                self.complain(request, format!("{error}; there is no {resource:?} {name} in namespace {namespace}"));
+            }
             Failure::Forbidden(_) => self.complain(request, format!("{error}; {}", request.missing_rule())),
             _ => self.complain(request, error.to_string()),
         }
-    }
-
-    /// A call failed because an object is missing that should be there.
-    pub(crate) fn about_missing(&mut self, request: &Request, error: &CallError) {
-        let Request { resource, name, namespace, .. } = request;
-        self.complain(request, format!("{error}; there is no {resource:?} {name} in namespace {namespace}"));
     }
 
     fn complain(&mut self, request: &Request, text: String) {

@@ -24,10 +24,11 @@ pub(crate) use self::error_log::ErrorLog;
 use self::inbox::Inbox;
 pub use self::leadership::Leadership;
 use self::lease_store::LeaseStore;
-pub(crate) use self::watcher::{WatchUpdate, Watched, Watcher};
+pub use self::watcher::Watcher;
+pub(crate) use self::watcher::{WatchUpdate, Watched};
 use crate::election::{self, CallKind, Election, Event, Identity, Input, Output, Snapshot, Timing, Version};
 use crate::kube::client::MAX_IDLE;
-use crate::kube::{CallError, Client, Purpose, Reply, Request};
+use crate::kube::{CallError, Client, Purpose, Reply, Request, Resource};
 use crate::sys;
 use crate::time::BootTime;
 
@@ -77,7 +78,7 @@ pub(crate) struct Called {
 
 /// Whether the election's thread still turns, for a liveness probe.
 #[derive(Debug)]
-pub(crate) struct Watchdog(AtomicU64);
+pub struct Watchdog(AtomicU64);
 
 impl Default for Watchdog {
     /// Before the election begins (the credentials may come late) nothing is due.
@@ -88,7 +89,7 @@ impl Default for Watchdog {
 
 impl Watchdog {
     /// How long the thread, or its call, has been overdue.
-    pub(crate) fn overdue(&self) -> Duration {
+    pub fn overdue(&self) -> Duration {
         sys::boot_time().since(BootTime(self.0.load(Ordering::Relaxed)))
     }
 
@@ -168,7 +169,12 @@ impl<A: Observer> Driver<A> {
             .stack_size(STACK)
             .spawn(move || make_calls(&calls, &queue, &answers, &seen))?;
         let (update, seen) = (inbox.clone(), ahead.clone());
-        let watched = Watched::Lease { namespace: namespace.clone(), name: lease.clone(), purpose: Purpose::Observe };
+        let watched = Watched {
+            resource: Resource::Lease,
+            namespace: namespace.clone(),
+            name: lease.clone(),
+            purpose: Purpose::Observe,
+        };
         let watcher = Watcher::new(watch, watched, timing.retry_period(), move |item| {
             let version = item.version();
             update.post(Message::Watch(item)); // First: who is told that a call was overtaken shall find what by.

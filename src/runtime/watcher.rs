@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::STACK;
 use crate::election::{Jitter, Version, parse_version};
-use crate::kube::{CallError, Client, Failure, Purpose, Request, Watch, WatchEvent, WatchStop, request};
+use crate::kube::{CallError, Client, Failure, Purpose, Request, Resource, Watch, WatchEvent, WatchStop, request};
 use crate::sys;
 use crate::time::BootTime;
 
@@ -35,29 +35,26 @@ const ANY: Version = 0;
 
 /// What is watched, and for what purpose.
 #[derive(Clone, Debug)]
-pub(crate) enum Watched {
-    Lease { namespace: String, name: String, purpose: Purpose },
-    Service { namespace: String, name: String, purpose: Purpose },
+pub(crate) struct Watched {
+    /// A Lease or a Service.
+    pub(crate) resource: Resource,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) purpose: Purpose,
 }
 
 impl fmt::Display for Watched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Watched::Lease { namespace, name, .. } => write!(f, "Lease {namespace}/{name}"),
-            Watched::Service { namespace, name, .. } => write!(f, "Service {namespace}/{name}"),
-        }
+        write!(f, "{:?} {}/{}", self.resource, self.namespace, self.name)
     }
 }
 
 impl Watched {
     fn request(&self, from: Version, lasting: Duration) -> Request {
-        match self {
-            Watched::Lease { namespace, name, purpose } => {
-                request::watch_lease(namespace, name, from, lasting, *purpose)
-            }
-            Watched::Service { namespace, name, purpose } => {
-                request::watch_service(namespace, name, from, lasting, *purpose)
-            }
+        let Watched { resource, namespace, name, purpose } = self;
+        match resource {
+            Resource::Service => request::watch_service(namespace, name, from, lasting, *purpose),
+            _ => request::watch_lease(namespace, name, from, lasting, *purpose),
         }
     }
 }
@@ -101,7 +98,7 @@ pub(crate) enum Ended {
 type Listener = Arc<dyn Fn(WatchUpdate) + Send + Sync>;
 
 /// At most one watch at a time.
-pub(crate) struct Watcher {
+pub struct Watcher {
     client: Arc<Client>,
     watched: Watched,
     retry_period: Duration,
@@ -229,7 +226,7 @@ impl Watcher {
     }
 
     /// Whether a watch stands or is being opened.
-    pub(crate) fn is_running(&self) -> bool {
+    pub fn is_running(&self) -> bool {
         self.running.is_some()
     }
 
@@ -360,7 +357,12 @@ mod tests {
 
     fn watcher() -> Watcher {
         let client = Client::new(ClientOptions::new("http://127.0.0.1:1")).expect("a client that makes no call");
-        let watched = Watched::Lease { namespace: "ns".into(), name: "web".into(), purpose: Purpose::Observe };
+        let watched = Watched {
+            resource: Resource::Lease,
+            namespace: "ns".into(),
+            name: "web".into(),
+            purpose: Purpose::Observe,
+        };
         Watcher::new(Arc::new(client), watched, Duration::from_secs(2), |_| {})
     }
 

@@ -5,8 +5,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use leasehold::config::{self, Config, Invocation};
 use leasehold::kube::request;
+use leasehold::program::config::{self, Config, Invocation};
 use serde_json::{Value, json};
 
 fn root() -> PathBuf {

@@ -10,8 +10,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::thread;
 
-use leasehold::config::{self, Config, Invocation};
 use leasehold::kube::request::RULES;
+use leasehold::program::config::{self, Config, Invocation};
 use leasehold_apiserver::client::{Client, JSON, MERGE_PATCH};
 use leasehold_apiserver::store::{LEASES, SERVICES};
 use leasehold_apiserver::{Options, Server, real};

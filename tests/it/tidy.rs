@@ -8,7 +8,9 @@ const LONGEST_FILE: usize = 600;
 
 /// Beside those whose head says so.
 const PURE: &[&str] = &[
-    "src/config/",
+    "src/environment.rs",
+    "src/environment/value.rs",
+    "src/program/config/",
     "src/election/",
     "src/kube/event.rs",
     "src/kube/lease.rs",
@@ -40,10 +42,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("src/time.rs", &[]),
     ("src/sys/", &["sys", "time"]),
     ("src/election/", &["election", "time"]),
-    ("src/config/", &["config", "election", "kube"]),
     ("src/kube/", &["kube", "election", "sys", "time"]),
+    ("src/environment", &["environment", "kube", "election"]),
     ("src/runtime/", &["runtime", "election", "kube", "sys", "time"]),
-    ("src/elector/", &["elector", "config", "runtime", "election", "kube", "sys", "time"]),
+    ("src/elector/", &["elector", "environment", "runtime", "election", "kube", "sys", "time"]),
 ];
 
 struct Source {

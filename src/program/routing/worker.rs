@@ -13,7 +13,7 @@ use log::{debug, info, warn};
 
 use crate::kube::client::MAX_IDLE;
 use crate::kube::event::{self, Post, Subject};
-use crate::kube::{CallError, Client, Failure, Fence, Pod, Purpose, Reply, Service, pod, request, service};
+use crate::kube::{CallError, Client, Failure, Fence, Pod, Purpose, Reply, Resource, Service, pod, request, service};
 use crate::program::routing::{
     ObservedService, RouteEvent, RouteFailure, RouteInput, RouteOutput, RouteReply, RouteRequest, Routing,
 };
@@ -122,8 +122,12 @@ impl Runner {
     fn new(setup: RoutingOptions, inbox: Inbox<RoutingMessage>) -> Runner {
         let route = setup.service.clone().map(|(service, key)| {
             let value = pod::label_value(&setup.identity);
-            let watched =
-                Watched::Service { namespace: setup.namespace.clone(), name: service.clone(), purpose: Purpose::Route };
+            let watched = Watched {
+                resource: Resource::Service,
+                namespace: setup.namespace.clone(),
+                name: service.clone(),
+                purpose: Purpose::Route,
+            };
             let update = inbox.clone();
             let listener = move |item| update.post(RoutingMessage::Watch(item));
             Route {
@@ -292,7 +296,6 @@ impl Runner {
         let result = self.send(request).and_then(|reply| reply.parse(request, parse));
         match &result {
             Ok(_) => self.errors.settled(request),
-            Err(error) if error.failure == Failure::NotFound => self.errors.about_missing(request, error),
             Err(error) => self.errors.about(request, error),
         }
         if let Some(error) = result.as_ref().err().filter(|_| request.purpose == Purpose::Route) {

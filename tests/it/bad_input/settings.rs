@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::TcpListener;
 
-use leasehold::config;
+use leasehold::program::config;
 
 use crate::process::Program;
 
@@ -28,6 +28,7 @@ const TABLE: &[Wrong] = &[
     wrong("RENEW_INTERVAL", "-1", "not a duration"),
     wrong("POD_NAME", "pod a", "not a valid name"),
     wrong("POD_UID", "a b", "visible ASCII"),
+    wrong("POD_REVISION", "a b", "visible ASCII"),
     wrong("SERVICE_NAME", "Web", "not a valid name"),
     wrong("ROUTE_LABEL", "a/b/c", "not a label key"),
     wrong("PORT", "65536", "not a port"),
@@ -48,6 +49,7 @@ const TABLE: &[Wrong] = &[
 const INSTEAD: &[Wrong] = &[
     wrong("KUBE_API_URL", "http://10.0.0.1:8001", "loopback"),
     wrong("HOSTNAME", "pod a", "not a valid name"),
+    wrong("KUBERNETES_PORT_443_TCP_ADDR", "fd00::zz", "not an IP address"),
     Wrong { name: "SERVICE_ACCOUNT_DIR", value: "/nowhere", said_of: "LEASE_NAMESPACE", problem: "/nowhere/namespace" },
 ];
 
@@ -85,6 +87,7 @@ fn each_wrong_value_is_named_with_its_variable_and_what_would_be_right() {
     for Wrong { name, value, said_of, problem } in TABLE.iter().chain(INSTEAD) {
         let mut program = right().with(name, *value);
         match *name {
+            "KUBERNETES_PORT_443_TCP_ADDR" => program = program.with("KUBERNETES_SERVICE_HOST", "api.shoot.internal"),
             "HOSTNAME" => program = program.without("POD_NAME"),
             "SERVICE_ACCOUNT_DIR" => program = program.without("LEASE_NAMESPACE"),
             _ => {}

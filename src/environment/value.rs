@@ -1,4 +1,4 @@
-//! How each kind of value is read: durations, names, addresses, URLs.
+//! How each kind of value in a Pod's environment is read: durations, names, addresses, URLs.
 //!
 //! PURE. Every function takes the text as it was given and returns the value, or what is wrong with the text and what
 //! would be right, to stand after the variable's name and value.
@@ -8,16 +8,17 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{ApiEndpoint, AuditTarget, LogFormat, LoopbackUrl};
+use super::ApiEndpoint;
+use crate::kube::AuditTarget;
 
 /// What is wrong with a value, and what would be right.
-pub(super) type Problem = String;
+pub type Problem = String;
 
 /// Leases hold their duration as a 32-bit number of seconds; no other wait is longer either.
 const LONGEST_SECONDS: u64 = i32::MAX as u64;
 
 /// Seconds, or a number with `ms`, `s`, `m` or `h`; zero included. Exact: nothing is rounded.
-pub(super) fn duration(text: &str) -> Result<Duration, Problem> {
+pub fn duration(text: &str) -> Result<Duration, Problem> {
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len()));
     let unit_nanos: u128 = match unit {
         "ms" => 1_000_000,
@@ -53,7 +54,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, Problem> {
 const NOT_A_DURATION: &str = "not a duration; write seconds (15, 0.5) or a number with ms, s, m or h (500ms, 2m)";
 
 /// A duration that a loop waits for: zero would spin.
-pub(super) fn interval(text: &str) -> Result<Duration, Problem> {
+pub fn interval(text: &str) -> Result<Duration, Problem> {
     match duration(text)? {
         Duration::ZERO => Err("must be more than zero".into()),
         more => Ok(more),
@@ -61,75 +62,23 @@ pub(super) fn interval(text: &str) -> Result<Duration, Problem> {
 }
 
 /// A port to connect to.
-pub(super) fn port(text: &str) -> Result<u16, Problem> {
-    match port_or_zero(text) {
-        Ok(port) if port > 0 => Ok(port),
-        _ => Err("not a port; write a number from 1 to 65535".into()),
-    }
-}
-
-/// A port to listen on; 0 is any free one.
-pub(super) fn port_or_zero(text: &str) -> Result<u16, Problem> {
-    digits(text)
-        .and_then(|n| u16::try_from(n).ok())
-        .ok_or_else(|| "not a port; write a number from 1 to 65535, or 0 for any free one".into())
-}
-
-/// A number of times, at least once.
-pub(super) fn count(text: &str) -> Result<u32, Problem> {
-    let count = digits(text).and_then(|n| u32::try_from(n).ok()).filter(|&n| n > 0);
-    count.ok_or_else(|| "not a count; write a whole number, 1 or more".into())
+pub fn port(text: &str) -> Result<u16, Problem> {
+    let port = digits(text).and_then(|n| u16::try_from(n).ok()).filter(|&n| n > 0);
+    port.ok_or_else(|| "not a port; write a number from 1 to 65535".into())
 }
 
 /// Decimal digits only: `str::parse` would let a sign through.
-fn digits(text: &str) -> Option<u64> {
+pub(crate) fn digits(text: &str) -> Option<u64> {
     if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
-/// `on` or `off`, in the spellings that manifests use.
-pub(super) fn switch(text: &str) -> Result<bool, Problem> {
-    match text.to_ascii_lowercase().as_str() {
-        "on" | "true" | "1" => Ok(true),
-        "off" | "false" | "0" => Ok(false),
-        _ => Err("neither on nor off".into()),
-    }
-}
-
-/// `text` or `json`.
-pub(super) fn log_format(text: &str) -> Result<LogFormat, Problem> {
-    match text {
-        "text" => Ok(LogFormat::Text),
-        "json" => Ok(LogFormat::Json),
-        _ => Err("unknown; write text or json".into()),
-    }
-}
-
-/// A filter in the form that `RUST_LOG` has everywhere: levels and `MODULE=LEVEL`, separated by commas.
-///
-/// The logger would take a misspelt level (`inof`) for a module's name, log that module and silence all others.
-pub(super) fn log_filter(text: &str) -> Result<String, Problem> {
-    let levels = ["off", "error", "warn", "info", "debug", "trace"];
-    let is_level = |word: &str| levels.iter().any(|level| level.eq_ignore_ascii_case(word.trim()));
-    let directives = text.split('/').next().unwrap_or_default();
-    for directive in directives.split(',').filter(|directive| !directive.trim().is_empty()) {
-        let level = directive.rsplit('=').next().unwrap_or_default();
-        if !is_level(level) {
-            return Err(format!(
-                "\"{}\" is not a level; write off, error, warn, info, debug or trace, or MODULE=LEVEL",
-                super::shown(level)
-            ));
-        }
-    }
-    Ok(text.to_owned())
-}
-
 /// Where the audit log goes, if anywhere.
-pub(super) fn audit_target(text: &str) -> Result<Option<AuditTarget>, Problem> {
+pub fn audit_target(text: &str) -> Result<Option<AuditTarget>, Problem> {
     match text {
         "off" => Ok(None),
         "stdout" => Ok(Some(AuditTarget::Stdout)),
         "stderr" => Ok(Some(AuditTarget::Stderr)),
-        // Somebody who writes these does not mean a file of that name.
+        // These are not meant as a file's name.
         "on" | "true" | "yes" | "1" | "false" | "no" | "none" | "0" => {
             Err("unknown; write off, stdout, stderr or the path of a file".into())
         }
@@ -138,7 +87,7 @@ pub(super) fn audit_target(text: &str) -> Result<Option<AuditTarget>, Problem> {
 }
 
 /// A path, taken as it is.
-pub(super) fn path(text: &str) -> Result<PathBuf, Problem> {
+pub fn path(text: &str) -> Result<PathBuf, Problem> {
     Ok(PathBuf::from(text))
 }
 
@@ -151,7 +100,7 @@ fn is_dns_label(text: &str) -> bool {
 ///
 /// Kubernetes long demanded of a Service that its name begin with a letter and has begun to drop that; whether there is
 /// such a Service is for the API server to say.
-pub(super) fn dns_label(text: &str) -> Result<String, Problem> {
+pub fn dns_label(text: &str) -> Result<String, Problem> {
     if is_dns_label(text) && text.len() <= 63 {
         return Ok(text.to_owned());
     }
@@ -159,7 +108,7 @@ pub(super) fn dns_label(text: &str) -> Result<String, Problem> {
 }
 
 /// A DNS-1123 subdomain, as Leases and Pods are named.
-pub(super) fn dns_subdomain(text: &str) -> Result<String, Problem> {
+pub fn dns_subdomain(text: &str) -> Result<String, Problem> {
     if text.split('.').all(is_dns_label) && text.len() <= 253 {
         return Ok(text.to_owned());
     }
@@ -167,30 +116,13 @@ pub(super) fn dns_subdomain(text: &str) -> Result<String, Problem> {
         .into())
 }
 
-/// A label key: a name, and before it perhaps a DNS subdomain and a slash.
-pub(super) fn label_key(text: &str) -> Result<String, Problem> {
-    let (prefix, name) = match text.split_once('/') {
-        Some((prefix, name)) => (Some(prefix), name),
-        None => (None, text),
-    };
-    let inside = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
-    let ends_well = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
-    let bytes = name.as_bytes();
-    let named =
-        bytes.len() <= 63 && bytes.iter().copied().all(inside) && ends_well(bytes.first()) && ends_well(bytes.last());
-    if named && prefix.is_none_or(|prefix| dns_subdomain(prefix).is_ok()) {
-        return Ok(text.to_owned());
-    }
-    Err("not a label key; use at most 63 letters, digits, -, _ and . (pod, or example.com/pod)".into())
-}
-
 /// What a Lease's holderIdentity may be here: anything that people can read in one column.
-pub(super) fn identity(text: &str) -> Result<String, Problem> {
+pub fn identity(text: &str) -> Result<String, Problem> {
     visible(text, 253)
 }
 
-/// A Pod's uid. Its form is Kubernetes' business; it only has to be the same for one Pod.
-pub(super) fn pod_uid(text: &str) -> Result<String, Problem> {
+/// A Pod's uid or revision. Its form is Kubernetes' business; it only has to be the same each time.
+pub fn visible_id(text: &str) -> Result<String, Problem> {
     visible(text, 128)
 }
 
@@ -241,8 +173,14 @@ impl fmt::Display for Host {
     }
 }
 
-/// The host of the API server, as Pods are told it.
-pub(super) fn service_host(text: &str) -> Result<Host, Problem> {
+/// Whether this is a name and no address, not even a wrong one.
+pub fn is_host_name(text: &str) -> bool {
+    let name = text.trim_end_matches('.').to_ascii_lowercase();
+    Host::parse(text).is_none() && dns_subdomain(&name).is_ok() && name.bytes().any(|b| b.is_ascii_alphabetic())
+}
+
+/// The host of the API server.
+pub fn service_host(text: &str) -> Result<Host, Problem> {
     Host::parse(text).ok_or_else(|| {
         "not an IP address, and names are not resolved; set KUBE_API_URL=https://ADDRESS:PORT with the address \
          (in a Pod, the ClusterIP of the Service kubernetes in the namespace default)"
@@ -250,22 +188,30 @@ pub(super) fn service_host(text: &str) -> Result<Host, Problem> {
     })
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Scheme {
+/// The schemes that are understood.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scheme {
+    /// `http://`
     Http,
+    /// `https://`
     Https,
 }
 
-struct Url<'a> {
-    scheme: Scheme,
-    host: Host,
-    port: u16,
+/// A URL whose host is an address or localhost.
+pub struct Url<'a> {
+    /// http or https.
+    pub scheme: Scheme,
+    /// Where to connect to.
+    pub host: Host,
+    /// 80 or 443 where none is given.
+    pub port: u16,
     /// From the path on; empty when there is none.
-    rest: &'a str,
+    pub rest: &'a str,
 }
 
 impl<'a> Url<'a> {
-    fn parse(text: &'a str) -> Result<Url<'a>, Problem> {
+    /// Reads it.
+    pub fn parse(text: &'a str) -> Result<Url<'a>, Problem> {
         let (scheme, after) = text.split_once("://").ok_or("not a URL; it begins with http:// or https://")?;
         let (scheme, default_port) = match scheme.to_ascii_lowercase().as_str() {
             "http" => (Scheme::Http, 80),
@@ -294,7 +240,7 @@ impl<'a> Url<'a> {
 }
 
 /// The API server's URL.
-pub(super) fn api_url(text: &str) -> Result<ApiEndpoint, Problem> {
+pub fn api_url(text: &str) -> Result<ApiEndpoint, Problem> {
     let Url { scheme, host, port, rest } = Url::parse(text)?;
     if !matches!(rest, "" | "/") {
         return Err("must end after host and port: a path or query is not supported".into());
@@ -306,18 +252,6 @@ pub(super) fn api_url(text: &str) -> Result<ApiEndpoint, Problem> {
             Err("http:// is for a loopback address only (127.0.0.1, [::1], localhost); use https://".into())
         }
     }
-}
-
-/// The URL whose answer tells whether the workload is healthy.
-pub(super) fn health_url(text: &str) -> Result<LoopbackUrl, Problem> {
-    let Url { scheme, host, port, rest } = Url::parse(text)?;
-    if scheme != Scheme::Http || !host.ip().is_loopback() {
-        return Err("must be http:// to a loopback address (127.0.0.1, [::1], localhost): it asks a neighbour in the \
-                    same Pod"
-            .into());
-    }
-    let path = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
-    Ok(LoopbackUrl { host, port, path })
 }
 
 #[cfg(test)]
@@ -362,11 +296,8 @@ mod tests {
         let letters = |n| "a".repeat(n);
         assert!(dns_label(&letters(63)).is_ok() && dns_label(&letters(64)).is_err());
         assert!(dns_subdomain(&letters(253)).is_ok() && dns_subdomain(&letters(254)).is_err());
-        assert!(label_key(&letters(63)).is_ok() && label_key(&letters(64)).is_err());
-        assert!(label_key(&format!("{}/{}", letters(253), letters(63))).is_ok());
-        assert!(label_key(&format!("{}/a", letters(254))).is_err());
         assert!(identity(&letters(253)).is_ok() && identity(&letters(254)).is_err());
-        assert!(pod_uid(&letters(128)).is_ok() && pod_uid(&letters(129)).is_err());
-        assert!(dns_label("0").is_ok() && label_key("a_B.c-9").is_ok());
+        assert!(visible_id(&letters(128)).is_ok() && visible_id(&letters(129)).is_err());
+        assert!(dns_label("0").is_ok());
     }
 }

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStringExt;
 
 use super::*;
-use crate::election::Timing;
+use crate::environment::{ApiEndpoint, Mistake};
+use crate::kube::AuditTarget;
 
 /// A Pod with nothing set but what every Pod has, and the one variable without a default.
 fn pod() -> BTreeMap<String, OsString> {
@@ -61,17 +62,18 @@ fn in_a_pod_a_lease_name_is_all_that_is_needed() {
     assert_eq!(
         config,
         Config {
-            access: Access {
+            access: LeaseAccess {
                 lease_name: "demo".into(),
                 namespace: "team-a".into(),
                 api: ApiEndpoint::Https { host: Host::Ip([10, 96, 0, 1].into()), port: 443 },
                 service_account_dir: "/var/run/secrets/kubernetes.io/serviceaccount".into(),
+                api_note: None,
                 audit_log: None,
-                log_filter: "info".into(),
-                log_format: LogFormat::Text,
             },
+            log: LogConfig { filter: "info".into(), format: LogFormat::Text },
             identity: "demo-7d4f-x2x9z".into(),
             pod_uid: None,
+            pod_revision: None,
             timing: Timing::default(),
             service: None,
             port: 8080,
@@ -98,6 +100,7 @@ fn everything_can_be_set() {
             ("RENEW_INTERVAL", "7.5"),
             ("POD_NAME", "demo-0"),
             ("POD_UID", "6c1f5bb2-0d54-4a9a-9a4e-0b2a6f1f3a11"),
+            ("POD_REVISION", "7d4f9c6b5"),
             ("SERVICE_NAME", "demo"),
             ("ROUTE_LABEL", "statefulset.kubernetes.io/pod-name"),
             ("PORT", "0"),
@@ -118,17 +121,18 @@ fn everything_can_be_set() {
     assert_eq!(
         config,
         Config {
-            access: Access {
+            access: LeaseAccess {
                 lease_name: "demo.example.com".into(),
                 namespace: "team-b".into(),
                 api: ApiEndpoint::Https { host: Host::Ip("fd00::1".parse().unwrap()), port: 443 },
                 service_account_dir: "/tmp/sa".into(),
                 audit_log: Some(AuditTarget::File("/tmp/audit.jsonl".into())),
-                log_filter: "my_app[span]=trace".into(),
-                log_format: LogFormat::Json,
+                api_note: None,
             },
+            log: LogConfig { filter: "my_app[span]=trace".into(), format: LogFormat::Json },
             identity: "demo-0".into(),
             pod_uid: Some("6c1f5bb2-0d54-4a9a-9a4e-0b2a6f1f3a11".into()),
+            pod_revision: Some("7d4f9c6b5".into()),
             timing: timing.unwrap(),
             service: Some(ServiceConfig {
                 name: "demo".into(),
@@ -187,6 +191,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("POD_NAME", "pod\n", "visible ASCII"),
     ("HOSTNAME", " node", "visible ASCII"),
     ("POD_UID", "\u{7}", "1 to 128 visible ASCII"),
+    ("POD_REVISION", "a b", "1 to 128 visible ASCII"),
     ("SERVICE_NAME", "my_service", "at most 63 of a-z"),
     ("SERVICE_NAME", "a.b", "at most 63 of a-z"),
     ("ROUTE_LABEL", "a/b/c", "not a label key"),
@@ -232,7 +237,7 @@ const WRONG: &[(&str, &str, &str)] = &[
 ];
 
 #[test]
-fn each_wrong_value_is_one_mistake_that_names_the_variable_the_value_and_the_mend() {
+fn each_wrong_value_is_one_mistake_that_names_the_variable_the_value_and_what_would_be_right() {
     for &(name, value, problem) in WRONG {
         let found = mistakes(&[], &[(name, value)]);
         assert_eq!(found.len(), 1, "{name}={value}: {found:?}");
@@ -251,7 +256,7 @@ fn every_variable_is_wrong_at_once() {
         VARIABLES.iter().map(|variable| (variable.name.into(), OsString::from_vec(vec![b'a', 0xff]))).collect();
     let Err(found) = read(&[], &anything_but_utf8) else { panic!("accepted") };
     // HOSTNAME, and host and port, don't matter once POD_NAME and KUBE_API_URL are set.
-    let unread = ["HOSTNAME", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"];
+    let unread = ["HOSTNAME", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT", "KUBERNETES_PORT_443_TCP_ADDR"];
     let expected: BTreeSet<_> =
         VARIABLES.iter().map(|variable| variable.name).filter(|name| !unread.contains(name)).collect();
     assert_eq!(found.0.iter().map(|mistake| mistake.name.as_str()).collect::<BTreeSet<_>>(), expected);
@@ -370,7 +375,7 @@ fn the_api_server_is_found_by_address() {
     assert_eq!(api(&[("KUBERNETES_SERVICE_HOST", "[FD00:0::1]")]), v6);
     let localhost = found("https://localhost:6443", "127.0.0.1:6443");
     assert_eq!(api(&[("KUBERNETES_SERVICE_HOST", "localhost"), ("KUBERNETES_SERVICE_PORT", "6443")]), localhost);
-    // The mend for a name in KUBERNETES_SERVICE_HOST must work while the name is still there.
+    // The hint for a name in KUBERNETES_SERVICE_HOST must work while the name is still there.
     let overridden = [("KUBERNETES_SERVICE_HOST", "api.example.com"), ("KUBE_API_URL", "https://10.0.0.1")];
     assert_eq!(api(&overridden), found("https://10.0.0.1:443", "10.0.0.1:443"));
     assert_eq!(api(&[("KUBE_API_URL", "HTTP://LocalHost:8001/")]), found("http://localhost:8001", "127.0.0.1:8001"));
@@ -383,10 +388,36 @@ fn the_api_server_is_found_by_address() {
         read(&["status"], &env).unwrap_err().to_string()
     };
     let outside = unset(&["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"]);
-    assert!(outside.contains("this is no Pod") && outside.contains("KUBE_API_URL=http://127.0.0.1:8001"), "{outside}");
+    assert!(
+        outside.contains("not running in a Pod") && outside.contains("KUBE_API_URL=http://127.0.0.1:8001"),
+        "{outside}"
+    );
     assert_eq!(outside.lines().count(), 1);
     assert!(unset(&["KUBERNETES_SERVICE_PORT"]).starts_with("KUBERNETES_SERVICE_PORT: not set"));
     assert!(unset(&["KUBERNETES_SERVICE_HOST"]).starts_with("KUBERNETES_SERVICE_HOST: not set"));
+}
+
+/// Gardener sets a name; the kubelet sets the address as well.
+#[test]
+fn where_the_host_is_a_name_the_address_of_the_kubelet_is_used_and_said_once() {
+    let name = ("KUBERNETES_SERVICE_HOST", "api.example.com");
+    for (address, url) in [("10.96.0.1", "https://10.96.0.1:443"), ("fd00::1", "https://[fd00::1]:443")] {
+        let access = run(&[], &[name, ("KUBERNETES_PORT_443_TCP_ADDR", address)]).access;
+        assert_eq!(access.api.url(), url);
+        let note = access.api_note.expect("a note");
+        assert!(note.starts_with("KUBERNETES_SERVICE_HOST=api.example.com is a name"), "{note}");
+    }
+    let unused = run(&[], &[("KUBERNETES_PORT_443_TCP_ADDR", "10.1.2.3")]).access;
+    assert_eq!((unused.api.url().as_str(), unused.api_note), ("https://10.96.0.1:443", None));
+    for (host, address, wrong) in [
+        (name.1, "", "KUBERNETES_SERVICE_HOST"),
+        (name.1, "api.example.com", "KUBERNETES_PORT_443_TCP_ADDR"),
+        ("10.0.0.256", "10.96.0.1", "KUBERNETES_SERVICE_HOST"),
+    ] {
+        let found = mistakes(&[], &[("KUBERNETES_SERVICE_HOST", host), ("KUBERNETES_PORT_443_TCP_ADDR", address)]);
+        assert_eq!((found.len(), found[0].name.as_str()), (1, wrong), "{found:?}");
+        assert!(found[0].problem.contains("set KUBE_API_URL=https://ADDRESS:PORT"), "{found:?}");
+    }
 }
 
 #[test]
@@ -428,7 +459,7 @@ fn small_choices_are_read_in_every_spelling() {
         assert_eq!(run(&[], &[("AUDIT_LOG", text)]).access.audit_log, target, "{text}");
     }
     for text in ["debug", "INFO", "warn,leasehold::election=trace", "leasehold=debug,ureq=off,", "info/renew"] {
-        assert_eq!(run(&[], &[("RUST_LOG", text)]).access.log_filter, text);
+        assert_eq!(run(&[], &[("RUST_LOG", text)]).log.filter, text);
     }
     for text in ["http://127.0.0.1", "http://127.0.0.1/", "http://localhost:9000?x", "http://[::1]:9000/a?b=http://c:1"]
     {
@@ -441,7 +472,11 @@ fn small_choices_are_read_in_every_spelling() {
 fn parse_reads_the_variables_of_the_table_and_no_others() {
     let asked = RefCell::new(BTreeSet::new());
     for args in [&[][..], &["status".into()]] {
-        for env in [pod(), with(&[("KUBE_API_URL", "http://localhost"), ("POD_NAME", "a")])] {
+        for env in [
+            pod(),
+            with(&[("KUBERNETES_SERVICE_HOST", "kubernetes"), ("KUBERNETES_PORT_443_TCP_ADDR", "10.96.0.1")]),
+            with(&[("KUBE_API_URL", "http://localhost"), ("POD_NAME", "a")]),
+        ] {
             let lookup = |name: &str| {
                 asked.borrow_mut().insert(name.to_owned());
                 env.get(name).cloned()
@@ -455,7 +490,7 @@ fn parse_reads_the_variables_of_the_table_and_no_others() {
 
 #[test]
 fn help_and_the_documentation_show_exactly_what_exists() {
-    let (help, page) = (help(), include_str!("../../docs/reference.md"));
+    let (help, page) = (help(), include_str!("../../../docs/reference.md"));
     let listed: Vec<_> = help
         .lines()
         .filter_map(|line| line.strip_prefix("  ")?.split_once(" ["))

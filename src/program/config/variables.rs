@@ -5,69 +5,16 @@
 
 use std::fmt::Write as _;
 
-/// One environment variable that leasehold reads.
-#[derive(Clone, Copy, Debug)]
-pub struct Variable {
-    /// Its name in the environment.
-    pub name: &'static str,
-    /// What holds when it is unset or empty.
-    pub default: Fallback,
-    /// What it is for, in a sentence or two.
-    pub meaning: &'static str,
-}
-
-/// What holds when a variable is unset or empty.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fallback {
-    /// Nothing can stand in for it.
-    Required,
-    /// This text, read exactly as if it had been set.
-    Value(&'static str),
-    /// Something that depends on the rest, in words.
-    Described(&'static str),
-}
-
-impl Fallback {
-    /// As it stands in the column "default".
-    pub fn text(self) -> &'static str {
-        match self {
-            Fallback::Required => "required",
-            Fallback::Value(text) | Fallback::Described(text) => text,
-        }
-    }
-}
-
-use Fallback::{Described, Required, Value};
-
-macro_rules! variables {
-    ($($name:ident: $default:expr, $meaning:literal;)*) => {
-        $(pub(super) const $name: Variable =
-            Variable { name: stringify!($name), default: $default, meaning: $meaning };)*
-
-        /// Every variable that leasehold reads, in the order in which people look for them.
-        pub const VARIABLES: &[Variable] = &[$($name),*];
-    };
-}
+use crate::environment::Fallback::{Described, Required, Value};
+use crate::environment::{
+    AUDIT_LOG, HOSTNAME, KUBE_API_URL, KUBERNETES_PORT_443_TCP_ADDR, KUBERNETES_SERVICE_HOST, KUBERNETES_SERVICE_PORT,
+    LEASE_DURATION, LEASE_NAMESPACE, POD_NAME, POD_REVISION, POD_UID, RENEW_INTERVAL, RENEWAL_DEADLINE, RETRY_PERIOD,
+    SERVICE_ACCOUNT_DIR, Variable,
+};
 
 variables! {
     LEASE_NAME: Required,
         "The Lease to elect through. It has no default: two programs that share one by accident would silence each other.";
-    LEASE_NAMESPACE: Described("the service account's namespace file"),
-        "The namespace of the Lease, and of the Pod and the Service.";
-    LEASE_DURATION: Value("15"),
-        "How long rivals wait without a sign of life before they take over. Whole seconds.";
-    RENEWAL_DEADLINE: Value("10"),
-        "How long a leader tries to renew, counted from its last successful write, before it stops.";
-    RETRY_PERIOD: Value("2"),
-        "The wait between tries after a failure, and between polls where a watch is not possible.";
-    RENEW_INTERVAL: Described("half of RENEWAL_DEADLINE"),
-        "The wait between renewals.";
-    POD_NAME: Described("HOSTNAME"),
-        "The identity, as shown in the Lease's HOLDER column. Give it by the downward API (metadata.name).";
-    HOSTNAME: Described("none"),
-        "The identity when POD_NAME is unset. The container runtime sets it.";
-    POD_UID: Described("none"),
-        "This Pod's uid by the downward API (metadata.uid): a restarted container takes its lease back at once.";
     SERVICE_NAME: Described("none: no routing"),
         "The Service to point at the leader.";
     ROUTE_LABEL: Value("pod"),
@@ -86,21 +33,42 @@ variables! {
         "Kubernetes Events on the Lease: on or off.";
     DRAIN_TIMEOUT: Value("5"),
         "How long HTTP is still answered after a release while the Service points here. 0: not at all.";
-    KUBERNETES_SERVICE_HOST: Described("set in every Pod"),
-        "The API server's address: an IPv4 or IPv6 address or localhost, as names are not resolved.";
-    KUBERNETES_SERVICE_PORT: Described("set in every Pod"),
-        "The API server's port.";
-    KUBE_API_URL: Described("none"),
-        "The API server's URL in place of the two above: https://ADDRESS:PORT, or http://LOOPBACK:PORT for kubectl proxy, to which no token is sent.";
-    SERVICE_ACCOUNT_DIR: Value("/var/run/secrets/kubernetes.io/serviceaccount"),
-        "The directory that holds token, ca.crt and namespace.";
-    AUDIT_LOG: Value("off"),
-        "One JSON line for each API call: off, stdout, stderr or a file.";
     RUST_LOG: Value("info"),
         "What is logged: off, error, warn, info, debug or trace, or MODULE=LEVEL, separated by commas.";
     LOG_FORMAT: Value("text"),
         "How it is logged: text, or json for machines.";
 }
+
+/// Every variable that leasehold reads, in the order in which people look for them.
+pub const VARIABLES: &[Variable] = &[
+    LEASE_NAME,
+    LEASE_NAMESPACE,
+    LEASE_DURATION,
+    RENEWAL_DEADLINE,
+    RETRY_PERIOD,
+    RENEW_INTERVAL,
+    POD_NAME,
+    HOSTNAME,
+    POD_UID,
+    POD_REVISION,
+    SERVICE_NAME,
+    ROUTE_LABEL,
+    PORT,
+    TASK_INTERVAL,
+    HEALTH_URL,
+    HEALTH_INTERVAL,
+    HEALTH_FAILURES,
+    EVENTS,
+    DRAIN_TIMEOUT,
+    KUBERNETES_SERVICE_HOST,
+    KUBERNETES_SERVICE_PORT,
+    KUBERNETES_PORT_443_TCP_ADDR,
+    KUBE_API_URL,
+    SERVICE_ACCOUNT_DIR,
+    AUDIT_LOG,
+    RUST_LOG,
+    LOG_FORMAT,
+];
 
 /// The forms in which the program is called, and what each does.
 pub(super) const USAGE: &[(&str, &str)] = &[

@@ -1,0 +1,45 @@
+//! From an [`LeaseAccess`] to the options of a client.
+//!
+//! IO: opens the audit log and the service account's files.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{ApiEndpoint, LeaseAccess};
+use crate::kube::{Audit, ClientOptions, Credentials, CredentialsError};
+
+/// The service account's namespace, or why it can't be read.
+pub(crate) fn namespace_file(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|error| error.to_string())
+}
+
+impl LeaseAccess {
+    /// For a client that writes the audit log, if one is asked for, and does not yet have [`LeaseAccess::credentials`].
+    ///
+    /// # Errors
+    ///
+    /// The audit log can't be opened.
+    pub(crate) fn client_options(&self) -> Result<ClientOptions, String> {
+        let mut options = ClientOptions::new(&self.api.url());
+        if let Some(target) = &self.audit_log {
+            let audit = Audit::open(target).map_err(|error| {
+                format!("AUDIT_LOG={target}: {error}; set it to stdout, stderr or a file that can be written")
+            })?;
+            options.audit = Some(Arc::new(audit));
+        }
+        Ok(options)
+    }
+
+    /// Token and CA. `None`: plain HTTP, to which no token is sent.
+    ///
+    /// # Errors
+    ///
+    /// The service account's files are not what they must be.
+    pub(crate) fn credentials(&self) -> Result<Option<Arc<Credentials>>, CredentialsError> {
+        match self.api {
+            ApiEndpoint::Https { .. } => Ok(Some(Arc::new(Credentials::open(&self.service_account_dir)?))),
+            ApiEndpoint::Http { .. } => Ok(None),
+        }
+    }
+}
