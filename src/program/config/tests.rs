@@ -494,7 +494,7 @@ fn help_and_the_documentation_show_exactly_what_exists() {
     let listed: Vec<_> = help
         .lines()
         .filter_map(|line| line.strip_prefix("  ")?.split_once(" ["))
-        .filter(|(name, _)| name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'))
+        .filter(|(name, _)| name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_'))
         .map(|(name, default)| (name, default.trim_end_matches(']')))
         .collect();
     let known: Vec<_> = VARIABLES.iter().map(|variable| (variable.name, variable.default.text())).collect();
