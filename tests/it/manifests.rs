@@ -59,6 +59,7 @@ fn environment() -> BTreeMap<String, String> {
     let stand_in = |path: &Value| match path.as_str() {
         Some("metadata.name") => "leasehold-7d4b9c6f5-x2x7k".to_owned(),
         Some("metadata.uid") => "0b1f6a52-2f0e-4f0e-9d7c-0d8a4c1d2e3f".to_owned(),
+        Some("metadata.labels['pod-template-hash']") => "7d4b9c6f5".to_owned(),
         other => panic!("fieldPath {other:?} has no stand-in here"),
     };
     let mut environment = BTreeMap::from([

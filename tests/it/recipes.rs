@@ -72,6 +72,15 @@ fn candidate(objects: &[Value]) -> (&Value, &Value) {
     one
 }
 
+/// The label by which a controller marks a Pod's revision.
+fn revision_label(objects: &[Value]) -> &'static str {
+    match candidate(objects).0["kind"].as_str() {
+        Some("Deployment") => "metadata.labels['pod-template-hash']",
+        Some("StatefulSet") => "metadata.labels['controller-revision-hash']",
+        other => panic!("{other:?} marks no revision"),
+    }
+}
+
 /// The candidate's environment in a Pod of this name.
 pub(crate) fn environment(objects: &[Value], pod: &str) -> BTreeMap<String, String> {
     let (_, container) = candidate(objects);
@@ -88,6 +97,7 @@ pub(crate) fn environment(objects: &[Value], pod: &str) -> BTreeMap<String, Stri
         let value = match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
             Some("metadata.name") => pod,
             Some("metadata.uid") => "0b1f6a52-2f0e-4f0e-9d7c-0d8a4c1d2e3f",
+            Some(label) if label == revision_label(objects) => "7d4b9c6f5",
             _ => variable["value"].as_str().unwrap_or_else(|| panic!("{variable} is no text")),
         };
         environment.insert(variable["name"].as_str().expect("a name").to_owned(), value.to_owned());
