@@ -116,14 +116,7 @@ fn outputs(election: &mut Election) -> Option<(u64, Request)> {
 
 fn snapshot(version: Version, content: Content) -> Snapshot {
     let Content { record, annotations } = content;
-    Snapshot {
-        uid: "7f0c0b0e".to_owned(),
-        version,
-        created: at(Duration::ZERO).wall,
-        record,
-        annotations,
-        coordinated: false,
-    }
+    Snapshot { uid: "7f0c0b0e".to_owned(), version, record, annotations, coordinated: false }
 }
 
 /// The pure steps that a leader and a candidate take all day.

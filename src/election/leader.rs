@@ -14,7 +14,6 @@ impl Election {
         let term = Term {
             token: lease.version,
             lease_uid: lease.uid,
-            lease_created: lease.created,
             acquire_time: lease.record.acquire_time.unwrap_or_default(),
         };
         let term = self.mutant_same_term(term);

@@ -36,6 +36,14 @@ pub enum Mutant {
     LateAcquisitionLeads,
     /// The Service is patched without comparing fences.
     UnfencedRoute,
+    /// Of two Leases' fences that of the younger Lease is the greater, whatever the tokens.
+    FenceByLeaseAge,
+    /// A fence from another history is obeyed as any other.
+    VoidFenceObeyed,
+    /// A Service or Pod patch that did not reach its goal is sent again at once.
+    UnpacedRoute,
+    /// A leader whose watch on the Service is open never reads the Service.
+    RouteByWatchAlone,
 }
 
 /// Whether this instance makes the named [`Mutant`].

@@ -53,8 +53,6 @@ pub struct Snapshot {
     pub uid: String,
     /// `metadata.resourceVersion`.
     pub version: Version,
-    /// `metadata.creationTimestamp`.
-    pub created: WallTime,
     /// The election fields.
     pub record: Record,
     /// leasehold's annotations.
@@ -71,8 +69,6 @@ pub struct Term {
     pub token: Version,
     /// The uid of the Lease it was won on.
     pub lease_uid: String,
-    /// When that Lease was created: of two Leases' tokens, the younger Lease's is the greater.
-    pub lease_created: WallTime,
     /// The `acquireTime` that the winning write carried.
     pub acquire_time: WallTime,
 }

@@ -46,9 +46,6 @@ impl Lease {
         let snapshot = Snapshot {
             uid: uid.to_owned(),
             version: version(text("resourceVersion"))?,
-            // Every API server sets it. Were it missing, the election would still be right, and of two Leases'
-            // fences this one's would be the lesser.
-            created: text("creationTimestamp").and_then(WallTime::parse).unwrap_or_default(),
             record: record(object.get("spec").unwrap_or(&Value::Null)),
             annotations: Annotations {
                 incarnation: mark(INCARNATION),
@@ -216,7 +213,6 @@ mod tests {
         let expected = Snapshot {
             uid: "u-1".into(),
             version: 8123,
-            created: WallTime::parse("2026-11-22T15:00:00Z").unwrap(),
             record: Record {
                 holder: Some("web-0".into()),
                 lease_duration_seconds: Some(15),
@@ -254,8 +250,6 @@ mod tests {
             let snapshot = lease(&changed("/metadata/annotations", annotations.clone())).snapshot();
             assert_eq!(snapshot.annotations, Annotations::default(), "{annotations}");
         }
-        let snapshot = lease(&changed("/metadata/creationTimestamp", json!(null))).snapshot();
-        assert_eq!(snapshot.created, WallTime(0));
     }
 
     #[test]

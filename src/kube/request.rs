@@ -32,7 +32,6 @@ pub const RULES: &[Rule] = &[
     Rule { resource: Resource::Service, verb: Verb::Patch, by_name: true, needed: Needed::ForRouting },
     Rule { resource: Resource::Service, verb: Verb::Watch, by_name: true, needed: Needed::ForRouting },
     Rule { resource: Resource::Event, verb: Verb::Create, by_name: false, needed: Needed::Optional },
-    Rule { resource: Resource::Event, verb: Verb::Patch, by_name: false, needed: Needed::Optional },
 ];
 
 /// Looks at the Lease: at the start, after a conflict, after a write whose reply was lost, and in polls where the
@@ -116,7 +115,7 @@ pub fn label_pod(namespace: &str, name: &str, key: &str, value: &str) -> Request
         .with_body(MERGE_PATCH, &json!({ "metadata": { "labels": { key: value } } }))
 }
 
-/// Looks at the Service: where its selector points, and by whose leave. `purpose` tells routing from draining.
+/// Reads the Service: where its selector points, and the fence of the term that set it. `purpose` tells routing from draining.
 ///
 /// ```text
 /// GET /api/v1/namespaces/{namespace}/services/{name}
@@ -127,7 +126,7 @@ pub fn get_service(namespace: &str, name: &str, purpose: Purpose) -> Request {
     Request::new(Verb::Get, Resource::Service, namespace, name, "", purpose)
 }
 
-/// Points the Service at this Pod and signs it with the fence (see [`selector_patch`]). It carries the
+/// Points the Service at this Pod and annotates it with the fence (see [`selector_patch`]). It carries the
 /// `resourceVersion` that was read, so it fails with 409 if anybody wrote in between.
 ///
 /// ```text
@@ -167,21 +166,6 @@ pub fn watch_service(namespace: &str, name: &str, from: Version, lasting: Durati
 /// RBAC: `create` on `events`. Without it: no Events; said once, nothing else suffers.
 pub fn create_event(namespace: &str, name: &str, object: &Value) -> Request {
     Request::new(Verb::Create, Resource::Event, namespace, name, MANAGED, Purpose::Event).with_body(JSON, object)
-}
-
-/// Counts one more of the same on an Event made before.
-///
-/// ```text
-/// PATCH /api/v1/namespaces/{namespace}/events/{name}?fieldManager=leasehold
-/// Content-Type: application/merge-patch+json
-///
-/// {"count":2,"lastTimestamp":"…"}
-/// ```
-///
-/// RBAC: `patch` on `events`. Without it: no more Events, from the first that would be counted on; said once, nothing
-/// else suffers.
-pub fn patch_event(namespace: &str, name: &str, patch: &Value) -> Request {
-    Request::new(Verb::Patch, Resource::Event, namespace, name, MANAGED, Purpose::Event).with_body(MERGE_PATCH, patch)
 }
 
 /// One call, complete but for the host and the bearer token.
@@ -517,12 +501,6 @@ mod tests {
                 create_event("ns", "web.1", &json!({ "kind": "Event" })),
                 "POST /api/v1/namespaces/ns/events?fieldManager=leasehold",
                 Some(r#"{"kind":"Event"}"#),
-                None,
-            ),
-            (
-                patch_event("ns", "web.1", &json!({ "count": 2 })),
-                "PATCH /api/v1/namespaces/ns/events/web.1?fieldManager=leasehold",
-                Some(r#"{"count":2}"#),
                 None,
             ),
         ]

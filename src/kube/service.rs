@@ -1,6 +1,6 @@
-//! The JSON of a Service, as far as routing goes: where its selector points, and the fence that says by whose leave.
+//! The JSON of a Service, as far as routing goes: where its selector points, and the fence of the term that set it.
 //!
-//! PURE. A Service can be large and most of it is none of our business: only what is used is kept.
+//! PURE. A Service can be large: only what is used is kept.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 use crate::election::{Term, Version};
 use crate::kube::lease::version;
 use crate::kube::status::Malformed;
-use crate::time::WallTime;
 
 /// The annotation that holds the [`Fence`].
 pub const FENCE: &str = "leasehold.dev/fence";
@@ -89,8 +88,8 @@ impl Service {
         self.selector.get(key).map(String::as_str)
     }
 
-    /// By whose leave the selector points where it does. `None`: nobody's (or what is written there is no fence),
-    /// and any leader may set it.
+    /// The fence of the term that last set the selector. `None`: there is none, or no readable one; any leader may set
+    /// the selector.
     pub fn fence(&self) -> Option<&Fence> {
         self.fence.as_ref()
     }
@@ -110,12 +109,10 @@ pub fn selector_patch(version: Version, uid: &str, key: &str, value: &str, fence
     })
 }
 
-/// A fencing token together with the Lease that it belongs to, so that it can be compared across Leases.
+/// Who last pointed the selector: a term, by the Lease it was won on and its fencing token. Written `uid/token`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Fence {
-    /// When the Lease was created. Kubernetes states it in whole seconds, and no more is compared.
-    pub lease_created: WallTime,
-    /// Its uid.
+    /// The Lease's uid.
     pub lease_uid: String,
     /// The fencing token.
     pub token: Version,
@@ -124,24 +121,25 @@ pub struct Fence {
 impl Fence {
     /// The fence of a term.
     pub fn of(term: &Term) -> Fence {
-        Fence { lease_created: term.lease_created, lease_uid: term.lease_uid.clone(), token: term.token }
+        Fence { lease_uid: term.lease_uid.clone(), token: term.token }
     }
 
-    /// Whether a Service that bears this one must not be overwritten by the bearer of `other`.
+    /// Whether a Service that bears this fence at `version` must not be patched by the term of `other`.
     ///
-    /// Tokens of one Lease are ordered. Those of two are not (a cluster restored from a backup counts anew), so of
-    /// two Leases the younger one's is the greater.
-    pub fn is_greater_than(&self, other: &Fence) -> bool {
-        let (created, others) = (self.lease_created.seconds(), other.lease_created.seconds());
-        if self.lease_uid == other.lease_uid || created == others { self.token > other.token } else { created > others }
+    /// Tokens are resourceVersions of Leases, and comparable whichever Lease they are from (KEP-5504): the greater
+    /// token is the later term's. A token greater than the Service's own version was not written in this history: the
+    /// Service is always patched after its Lease. It comes from before a restored backup, or from another cluster,
+    /// and is void; else no later term of this history could ever take the Service over. That holds for the fences of
+    /// one Lease too, as a restored Lease keeps its uid.
+    pub fn outranks(&self, other: &Fence, version: Version) -> bool {
+        self.token > other.token && self.token <= version
     }
 }
 
 impl fmt::Display for Fence {
-    /// `2026-11-22T15:04:05Z/7f0c…/8123`
+    /// `7f0c…/8123`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let created = self.lease_created.to_string();
-        write!(f, "{}Z/{}/{}", created.split('.').next().unwrap_or_default(), self.lease_uid, self.token)
+        write!(f, "{}/{}", self.lease_uid, self.token)
     }
 }
 
@@ -151,7 +149,7 @@ pub struct NoFence;
 
 impl fmt::Display for NoFence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "not of the form <time>/<uid>/<token>")
+        write!(f, "not of the form <uid>/<token>")
     }
 }
 
@@ -160,20 +158,14 @@ impl std::error::Error for NoFence {}
 impl FromStr for Fence {
     type Err = NoFence;
 
+    /// Version 0.1.0 wrote `time/uid/token`.
     fn from_str(text: &str) -> Result<Fence, NoFence> {
-        let mut parts = text.split('/');
-        let (Some(created), Some(uid), Some(token), None) = (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(NoFence);
+        let parts: Vec<&str> = text.split('/').collect();
+        let (uid, token) = match parts[..] {
+            [uid, token] | [_, uid, token] if !uid.is_empty() => (uid, token),
+            _ => return Err(NoFence),
         };
-        if uid.is_empty() {
-            return Err(NoFence);
-        }
-        Ok(Fence {
-            lease_created: WallTime::parse(created).ok_or(NoFence)?,
-            lease_uid: uid.to_owned(),
-            token: version(Some(token)).map_err(|_| NoFence)?,
-        })
+        Ok(Fence { lease_uid: uid.to_owned(), token: version(Some(token)).map_err(|_| NoFence)? })
     }
 }
 
@@ -181,8 +173,8 @@ impl FromStr for Fence {
 mod tests {
     use super::*;
 
-    fn fence(created: i64, uid: &str, token: Version) -> Fence {
-        Fence { lease_created: WallTime(created * 1_000_000), lease_uid: uid.to_owned(), token }
+    fn fence(uid: &str, token: Version) -> Fence {
+        Fence { lease_uid: uid.to_owned(), token }
     }
 
     fn service(fence: &str) -> Vec<u8> {
@@ -200,10 +192,10 @@ mod tests {
 
     #[test]
     fn a_service_is_read() {
-        let service = Service::parse(&service("2026-11-22T15:04:05Z/u-1/8123")).unwrap();
+        let service = Service::parse(&service("u-1/8123")).unwrap();
         assert_eq!((service.version(), service.uid()), (77, "s-1"));
         assert_eq!((service.selector_value("pod"), service.selector_value("nope")), (Some("web-1"), None));
-        assert_eq!(service.fence(), Some(&fence(1_795_359_845, "u-1", 8123)));
+        assert_eq!(service.fence(), Some(&fence("u-1", 8123)));
     }
 
     #[test]
@@ -240,13 +232,13 @@ mod tests {
     #[test]
     fn the_patch_changes_one_selector_key_of_one_version() {
         let service = Service::parse(&service("")).unwrap();
-        let fence = fence(1_795_359_845, "u-1", 8123);
+        let fence = fence("u-1", 8123);
         assert_eq!(
             selector_patch(service.version(), service.uid(), "pod", "web-2", &fence),
             json!({
                 "metadata": {
                     "resourceVersion": "77", "uid": "s-1",
-                    "annotations": { "leasehold.dev/fence": "2026-11-22T15:04:05Z/u-1/8123" },
+                    "annotations": { "leasehold.dev/fence": "u-1/8123" },
                 },
                 "spec": { "selector": { "pod": "web-2" } },
             })
@@ -255,48 +247,40 @@ mod tests {
 
     #[test]
     fn a_fence_survives_its_text() {
-        for original in [fence(0, "u", 1), fence(1_795_359_845, "7f0c-11", u128::MAX), fence(-1, "ü", 10)] {
+        for original in [fence("u", 1), fence("7f0c-11", Version::MAX), fence("ü", 10)] {
             assert_eq!(original.to_string().parse(), Ok(original));
         }
     }
 
     #[test]
+    fn a_fence_of_version_0_1_0_is_read() {
+        assert_eq!("2026-11-22T15:04:05Z/u-1/8123".parse(), Ok(fence("u-1", 8123)));
+    }
+
+    #[test]
     fn what_is_no_fence_does_not_lock_the_service() {
-        for text in [
-            "",
-            "8123",
-            "//",
-            "2026-11-22T15:04:05Z//1",
-            "2026-11-22T15:04:05Z/u",
-            "2026-11-22T15:04:05Z/u/",
-            "2026-11-22T15:04:05Z/u/1/2",
-            "2026-11-22T15:04:05Z/u/+1",
-            "2026-11-22T15:04:05Z/u/01",
-            "2026-11-22T15:04:05Z/u/0",
-            "2026-11-22T15:04:05Z/u/340282366920938463463374607431768211456",
-            "yesterday/u/1",
-        ] {
+        let beyond = format!("u/{}0", Version::MAX);
+        for text in
+            ["", "8123", "/", "//", "/1", "t//1", "u/", "t/u/", "t/u/1/2", "u/+1", "u/01", "u/0", "u/x", &beyond]
+        {
             assert_eq!(text.parse::<Fence>(), Err(NoFence), "{text}");
             assert_eq!(Service::parse(&service(text)).unwrap().fence(), None, "{text}");
         }
     }
 
     #[test]
-    fn of_two_fences_one_is_greater() {
+    fn the_greater_token_outranks_unless_it_is_of_another_history() {
         let table = [
-            // One Lease: by token.
-            (fence(10, "a", 2), fence(10, "a", 1), true),
-            (fence(10, "a", 1), fence(10, "a", 2), false),
-            (fence(10, "a", 1), fence(10, "a", 1), false),
-            // Two Leases: the younger one's, however small its token (a restored cluster counts anew).
-            (fence(11, "b", 1), fence(10, "a", 999_999), true),
-            (fence(10, "a", 999_999), fence(11, "b", 1), false),
-            // Two Leases of one second: by token.
-            (fence(10, "b", 2), fence(10, "a", 1), true),
-            (fence(10, "b", 1), fence(10, "a", 2), false),
+            ("the same Lease, a later term", fence("a", 2), fence("a", 1), 9, true),
+            ("the same Lease, an earlier term", fence("a", 1), fence("a", 2), 9, false),
+            ("the same term", fence("a", 1), fence("a", 1), 9, false),
+            ("another Lease, a later term", fence("b", 2), fence("a", 1), 9, true),
+            ("another Lease, an earlier term", fence("b", 1), fence("a", 2), 9, false),
+            ("another Lease, from another cluster", fence("b", 10), fence("a", 2), 9, false),
+            ("the same Lease, from before a restored backup", fence("a", 10), fence("a", 2), 9, false),
         ];
-        for (a, b, greater) in table {
-            assert_eq!(a.is_greater_than(&b), greater, "{a} > {b}");
+        for (what, theirs, mine, version, outranks) in table {
+            assert_eq!(theirs.outranks(&mine, version), outranks, "{what}");
         }
     }
 }

@@ -436,8 +436,7 @@ mod tests {
             transitions: 3,
         };
         let annotations = Annotations { token: Some("8123".into()), ..Annotations::default() };
-        let lease =
-            Snapshot { uid: "u".into(), version: 9, created: WallTime(NOON), record, annotations, coordinated: false };
+        let lease = Snapshot { uid: "u".into(), version: 9, record, annotations, coordinated: false };
         Look {
             lease_name: "ns/web".into(),
             lease: Some(lease),

@@ -31,8 +31,8 @@ use crate::kube::audit::AT_THE_END;
 use crate::kube::event::{became_leader, stopped_leading};
 use crate::kube::{CallError, Client, ClientOptions, Credentials, Failure, ObservedCall, Purpose};
 use crate::program::config::{Config, Invocation, LogConfig};
-use crate::program::metrics::{Metrics, Renewal, RouteUpdate};
-use crate::program::routing::worker::{Routed, RoutingMessage, RoutingOptions, RoutingWorker};
+use crate::program::metrics::{Metrics, Renewal};
+use crate::program::routing::worker::{RoutingMessage, RoutingOptions, RoutingWorker};
 use crate::program::state::{Facts, SharedState};
 use crate::program::work::Work;
 use crate::runtime::Leadership;
@@ -279,15 +279,8 @@ fn start_errands(
         limit: config.timing.call_limit(),
         client: Arc::new(Client::new(options.clone())?),
         watch: Arc::new(Client::new(options.clone())?),
-        routed: Box::new(move |routed| {
-            metrics.route_update(match routed {
-                Routed::Updated => RouteUpdate::Ok,
-                Routed::Conflict => RouteUpdate::Conflict,
-                Routed::SteppedBack => RouteUpdate::Outranked,
-                Routed::Failed => RouteUpdate::Failed,
-            });
-        }),
-        target: Box::new(move |target| state.service_points_at(target)),
+        on_update: Box::new(move |update| metrics.route_update(update)),
+        on_target: Box::new(move |target| state.service_points_at(target)),
     };
     RoutingWorker::start(setup).map(Some).map_err(|error| format!("the thread for routing: {error}"))
 }
@@ -308,8 +301,8 @@ impl Observer for Stage<'_> {
     fn start_work(&mut self, leadership: Leadership) {
         (self.has_led, self.leads) = (true, true);
         self.state.term_began(leadership.clone());
-        self.tell(&leadership, became_leader(&self.config.identity));
         self.errand(RoutingMessage::Lead(leadership.clone()));
+        self.tell(&leadership, became_leader(&self.config.identity));
         self.work.start(leadership);
     }
 
@@ -382,15 +375,15 @@ impl Stage<'_> {
     fn stopped_leading(&self, why: &Ending) {
         let why = describe(why);
         info!("{} stopped being leader: {why}", self.config.identity);
+        self.errand(RoutingMessage::Lost);
         if let Some(leadership) = self.state.term_ended() {
             self.tell(&leadership, stopped_leading(&self.config.identity, &why));
         }
-        self.errand(RoutingMessage::Lost);
     }
 
     fn tell(&self, leadership: &Leadership, message: String) {
         if self.config.events {
-            self.errand(RoutingMessage::Tell { lease_uid: leadership.term().lease_uid.clone(), message });
+            self.errand(RoutingMessage::RecordEvent { lease_uid: leadership.term().lease_uid.clone(), message });
         }
     }
 

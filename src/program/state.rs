@@ -170,7 +170,7 @@ mod tests {
     }
 
     fn leadership(valid_until: BootTime) -> Leadership {
-        let term = Term { token: 8123, lease_uid: "u".into(), lease_created: WallTime(0), acquire_time: WallTime(0) };
+        let term = Term { token: 8123, lease_uid: "u".into(), acquire_time: WallTime(0) };
         Leadership::new(term, "ns/web".into(), Validity { valid_until, kill_at: valid_until })
     }
 

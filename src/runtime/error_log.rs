@@ -40,7 +40,8 @@ impl ErrorLog {
         }
     }
 
-    fn complain(&mut self, request: &Request, text: String) {
+    /// What is wrong with a call, in words.
+    pub(crate) fn complain(&mut self, request: &Request, text: String) {
         if self.open.iter().any(|complaint| complaint.text == text) {
             return debug!("still: {text}");
         }

@@ -130,7 +130,7 @@ mod tests {
     use std::thread;
 
     fn leadership(valid_for: Duration) -> Leadership {
-        let term = Term { token: 7, lease_uid: "u".into(), lease_created: WallTime(0), acquire_time: WallTime(0) };
+        let term = Term { token: 7, lease_uid: "u".into(), acquire_time: WallTime(0) };
         let valid_until = sys::boot_time() + valid_for;
         Leadership::new(term, "ns/web".into(), Validity { valid_until, kill_at: valid_until })
     }

@@ -23,7 +23,7 @@ OLDER_VERSIONS = {"policy/v1": "policy/v1beta1", "flowcontrol.apiserver.k8s.io/v
 # What each variant of the manifests grants: resource, name (None: no name), verbs. Nothing else may be allowed.
 ELECTION = [("leases.coordination.k8s.io", "leasehold", {"get", "update", "watch"})]
 CREATE = [("leases.coordination.k8s.io", None, {"create"})]
-EVENTS = [("events", None, {"create", "patch"})]
+EVENTS = [("events", None, {"create"})]
 SERVICE = [("services", "leasehold", {"get", "patch", "watch"})]
 PODS = [("pods", None, {"get", "patch"})]
 STATEFUL_PODS = [("pods", "leasehold-0", {"get"}), ("pods", "leasehold-1", {"get"})]

@@ -23,7 +23,6 @@ fn any_snapshot(random: &mut Jitter, scenario: &Scenario) -> Snapshot {
     Snapshot {
         uid: format!("uid-{}", below(random, 3)),
         version: near.saturating_sub(3) + u128::from(below(random, 7)),
-        created: EPOCH,
         record: Record {
             holder: name(random).filter(|name| !name.is_empty()).map(Into::into),
             lease_duration_seconds: [None, Some(1), Some(15), Some(600)][usize::try_from(below(random, 4)).unwrap()],

@@ -440,18 +440,10 @@ impl Scenario {
     pub fn put(&mut self, record: Record, annotations: Annotations) {
         self.version += 1;
         let (version, made) = (self.version, &mut self.leases_made);
-        let created = self.now.wall;
         let lease = self.lease.get_or_insert_with(|| {
             *made += 1;
             let uid = format!("uid-{made}");
-            Snapshot {
-                uid,
-                version,
-                created,
-                record: record.clone(),
-                annotations: annotations.clone(),
-                coordinated: false,
-            }
+            Snapshot { uid, version, record: record.clone(), annotations: annotations.clone(), coordinated: false }
         });
         (lease.version, lease.record, lease.annotations) = (version, record, annotations);
     }

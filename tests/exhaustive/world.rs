@@ -330,12 +330,12 @@ impl World {
         let created = self.lease.is_none();
         self.version += 1;
         self.leases_made += u8::from(created);
-        let (uid, made) = match &self.lease {
-            Some(lease) => (lease.uid.clone(), lease.created),
-            None => (format!("uid-{}", self.leases_made), WallTime(EPOCH)),
+        let uid = match &self.lease {
+            Some(lease) => lease.uid.clone(),
+            None => format!("uid-{}", self.leases_made),
         };
         let (record, annotations) = (content.record.clone(), content.annotations.clone());
-        let lease = Snapshot { uid, version: self.version, created: made, record, annotations, coordinated: false };
+        let lease = Snapshot { uid, version: self.version, record, annotations, coordinated: false };
         self.lease = Some(lease.clone());
         Ok(Answer::Written { lease, created })
     }

@@ -270,7 +270,7 @@ class Cluster:
             {"apiGroups": [coordination], "resources": ["leases"], "resourceNames": leases,
              "verbs": ["get", "update", "watch"]},
             {"apiGroups": [coordination], "resources": ["leases"], "verbs": ["create"]},
-            {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]},
+            {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
             # For the peers alone: kube-leader-election patches.
             {"apiGroups": [coordination], "resources": ["leases"], "resourceNames": ["peers"], "verbs": ["*"]},
         ]

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use leasehold::election::{Election, Identity, Input, Output, Timing};
-use leasehold::kube::event::{Events, Post, Subject, became_leader};
+use leasehold::kube::event::{Subject, became_leader, event};
 use leasehold::kube::request::{self, Needed, RULES, Request, Rule};
 use leasehold::kube::service::selector_patch;
 use leasehold::kube::{CallError, Fence, Lease, Purpose, Reply, Service, Verb};
@@ -199,7 +199,7 @@ fn route(cluster: &mut Cluster, lease: &Lease) {
     let found = cluster.make("get_service", "It points at nobody yet", &look).expect("the Service");
     let service = Service::parse(&found.body).expect("a Service");
     let snapshot = lease.snapshot();
-    let fence = Fence { lease_created: snapshot.created, lease_uid: snapshot.uid, token: snapshot.version };
+    let fence = Fence { lease_uid: snapshot.uid, token: snapshot.version };
     let patch = selector_patch(service.version(), service.uid(), "pod", pod, &fence);
     let watch = request::watch_service(NAMESPACE, "web", service.version(), WATCHED_FOR, Purpose::Route);
     cluster.watch("watch_service", &watch, |cluster| {
@@ -213,15 +213,9 @@ fn route(cluster: &mut Cluster, lease: &Lease) {
 fn tell(cluster: &mut Cluster, lease: &Lease) {
     let (uid, identity) = (lease.snapshot().uid, "web-6c9f-aaaaa".to_owned());
     let subject = Subject { namespace: NAMESPACE.to_owned(), name: "web".to_owned(), uid, identity };
-    let (mut events, message) = (Events::default(), became_leader(&subject.identity));
-    for title in ["It has become leader", "Once more the same, within ten minutes"] {
-        let (function, request) = match events.tell(&subject, &message, cluster.now, 0x17f3_5c0e_9a2b_4d68) {
-            Post::Create { name, object } => ("create_event", request::create_event(NAMESPACE, &name, &object)),
-            Post::Patch { name, patch } => ("patch_event", request::patch_event(NAMESPACE, &name, &patch)),
-        };
-        cluster.make(function, title, &request).expect("the Event");
-        cluster.wait(Duration::from_secs(1));
-    }
+    let (name, object) = event(&subject, &became_leader(&subject.identity), cluster.now.wall, 0x17f3_5c0e_9a2b_4d68);
+    let request = request::create_event(NAMESPACE, &name, &object);
+    cluster.make("create_event", "It has become leader", &request).expect("the Event");
 }
 
 // -------------------------------------------------------------------------------------------------- the page

@@ -7,6 +7,7 @@ mod command;
 mod holding;
 mod leading;
 mod routing;
+mod routing_pace;
 
 use leasehold_apiserver::store::Fields;
 use leasehold_apiserver::{Options, Server};
@@ -37,7 +38,9 @@ crate::process::behaviours! {
         the_pod_is_labelled_and_the_service_follows
         a_missing_service_is_reported_and_routed_once_it_is_there
         a_selector_changed_by_hand_is_put_right
-        a_service_with_a_greater_fence_is_left_alone
+        a_service_with_the_fence_of_a_later_term_is_left_alone
+        a_fence_of_another_history_is_void
+        a_lease_name_changed_and_changed_back_does_not_lock_the_service
         the_leader_stays_until_the_service_points_elsewhere;
     command:
         a_command_runs_only_while_leading

@@ -114,7 +114,7 @@ fn the_role_is_exactly_this() {
         json!([
             {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": ["leasehold"],
              "verbs": ["get", "update", "watch"]},
-            {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]},
+            {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
             {"apiGroups": [""], "resources": ["services"], "resourceNames": ["leasehold"],
              "verbs": ["get", "patch", "watch"]},
             {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "patch"]},

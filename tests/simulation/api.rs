@@ -8,7 +8,6 @@ use std::time::Duration;
 use leasehold::election::{Answer, CallFailure, CallKind, Input, Mutant, Request};
 use leasehold::kube::Fence;
 use leasehold::program::routing::{self, ObservedService};
-use leasehold::time::WallTime;
 
 /// The Lease as the checkers read it. Their own type: nothing of it is shared with the election.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -67,7 +66,6 @@ pub struct ServiceFacts {
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FenceFacts {
-    pub created_seconds: i64,
     pub lease_uid: String,
     pub token: u128,
 }
@@ -75,11 +73,7 @@ pub struct FenceFacts {
 impl ServiceFacts {
     /// As a watch would deliver it to the routing.
     pub fn view(&self) -> ObservedService {
-        let fence = self.fence.as_ref().map(|fence| Fence {
-            lease_created: WallTime(fence.created_seconds * 1_000_000),
-            lease_uid: fence.lease_uid.clone(),
-            token: fence.token,
-        });
+        let fence = self.fence.as_ref().map(|fence| Fence { lease_uid: fence.lease_uid.clone(), token: fence.token });
         ObservedService { uid: self.uid.clone(), version: self.version, target: self.target.clone(), fence }
     }
 }

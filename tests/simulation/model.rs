@@ -94,20 +94,19 @@ impl Model {
         snapshot
     }
 
-    fn create(&mut self, record: Record, annotations: Annotations, label: u64, wall_micros: i64) -> Snapshot {
+    fn create(&mut self, record: Record, annotations: Annotations, label: u64) -> Snapshot {
         self.leases_made += 1;
         let uid = format!("uid-{}", self.leases_made);
-        let created = WallTime(wall_micros / 1_000_000 * 1_000_000);
-        self.put(Snapshot { uid, version: 0, created, record, annotations, coordinated: false }, label)
+        self.put(Snapshot { uid, version: 0, record, annotations, coordinated: false }, label)
     }
 
-    fn replace(&mut self, call: &Call, version: Version, content: &Content, wall_micros: i64) -> Reply {
+    fn replace(&mut self, call: &Call, version: Version, content: &Content) -> Reply {
         let Content { record, annotations } = content.clone();
         let Some(found) = self.lease.clone() else {
             if call.uid.is_some() {
                 return Reply::Conflict;
             }
-            let lease = self.create(record, annotations, call.label, wall_micros);
+            let lease = self.create(record, annotations, call.label);
             return Reply::Written { lease, label: call.label, created: true };
         };
         let before = found.snapshot;
@@ -193,7 +192,7 @@ impl Api for Model {
             .then(|| Conditions { version: !call.unconditional, uid: call.uid.is_some() })
     }
 
-    fn serve(&mut self, call: &Call, wall_micros: i64) -> Reply {
+    fn serve(&mut self, call: &Call, _: i64) -> Reply {
         match &call.request {
             Request::Get => match &self.lease {
                 Some(found) => Reply::Found(found.snapshot.clone(), found.label),
@@ -201,10 +200,10 @@ impl Api for Model {
             },
             Request::Create(_) if self.lease.is_some() => Reply::Conflict,
             Request::Create(content) => {
-                let lease = self.create(content.record.clone(), content.annotations.clone(), 0, wall_micros);
+                let lease = self.create(content.record.clone(), content.annotations.clone(), 0);
                 Reply::Written { lease, label: 0, created: true }
             }
-            Request::Replace { version, content } => self.replace(call, *version, content, wall_micros),
+            Request::Replace { version, content } => self.replace(call, *version, content),
         }
     }
 
@@ -243,11 +242,7 @@ impl Api for Model {
                 self.version += 1;
                 service.version = self.version;
                 service.target = Some(routes::value(call.node));
-                service.fence = Some(FenceFacts {
-                    created_seconds: fence.lease_created.seconds(),
-                    lease_uid: fence.lease_uid.clone(),
-                    token: fence.token,
-                });
+                service.fence = Some(FenceFacts { lease_uid: fence.lease_uid.clone(), token: fence.token });
             }
         }
         let service = self.service.as_ref().ok_or(routing::RouteFailure::NotFound)?;
@@ -328,7 +323,7 @@ impl Api for Model {
         self.put(snapshot, label);
     }
 
-    fn put_as_client_go(&mut self, version: Option<u128>, record: &ForeignRecord, wall_micros: i64) -> bool {
+    fn put_as_client_go(&mut self, version: Option<u128>, record: &ForeignRecord, _: i64) -> bool {
         let found = self.lease.as_ref().map(|found| found.snapshot.version);
         if found != version {
             return false;
@@ -345,7 +340,7 @@ impl Api for Model {
                 self.put(Snapshot { record, coordinated: false, ..snapshot }, label);
             }
             None => {
-                self.create(record, Annotations::default(), 0, wall_micros);
+                self.create(record, Annotations::default(), 0);
             }
         }
         true

@@ -137,6 +137,7 @@ impl<A: Api> World<A> {
                         routing::RouteEvent::ServiceUpdated => self.count("routes set"),
                         routing::RouteEvent::SelectorChanged { .. } => self.count("routes put right"),
                         routing::RouteEvent::SteppedBack { .. } => self.count("routes left to a later term"),
+                        routing::RouteEvent::Conflicts => self.count("routes in conflict, paced"),
                         routing::RouteEvent::PodLabelled { .. } => {}
                     }
                 }

@@ -203,10 +203,8 @@ impl Api for Wire {
     fn service(&self) -> Option<ServiceFacts> {
         let object = self.store.object(SERVICES, NAMESPACE, NAME)?;
         let fence = object["metadata"]["annotations"]["leasehold.dev/fence"].as_str().and_then(|text| {
-            let mut parts = text.split('/');
-            let created_seconds = WallTime::parse(parts.next()?)?.seconds();
-            let lease_uid = parts.next()?.to_owned();
-            Some(FenceFacts { created_seconds, lease_uid, token: parts.next()?.parse().ok()? })
+            let (lease_uid, token) = text.split_once('/')?;
+            Some(FenceFacts { lease_uid: lease_uid.to_owned(), token: token.parse().ok()? })
         });
         Some(ServiceFacts {
             uid: object["metadata"]["uid"].as_str().unwrap_or_default().to_owned(),

@@ -1,18 +1,19 @@
-//! Routing: the own Pod's label, and the Service's selector, fenced, sans-IO.
+//! Routing: the own Pod's label and the Service's selector, sans-IO.
 //!
-//! PURE: like the election it is handed the time and answers with calls to make; the driver makes them on a
-//! connection of their own, so that nothing here can delay a renewal.
+//! PURE: it is handed the time and answers with calls to make. The worker makes them on a connection of its own, so
+//! nothing here can delay a renewal.
 //!
 //! A Service selects Pods by label. Each Pod bears a label of its own; the leader points the selector at its own
-//! Pod's label and signs the Service with the fence of its term. Three things keep a stale leader from stealing the
-//! traffic, however late its patch arrives:
+//! Pod's label and annotates the Service with the fence of its term. Three things keep a stale leader from stealing
+//! the traffic, however late its patch arrives:
 //!
 //! - the patch carries the `resourceVersion` that was read, so it fails if anybody wrote since;
-//! - what was read must not bear a greater fence, that is, a later term's;
-//! - the driver asks the clock whether the term is still valid right before it sends ([`RouteOutput::Call`]).
+//! - the Service that was read must not bear the fence of a later term ([`Fence::outranks`]);
+//! - the worker asks the clock whether the term is still valid right before it sends ([`RouteOutput::Call`]).
 //!
-//! The selector is only touched once the Pod is known to bear the label: else it would select nothing.
+//! The selector is only patched once the Pod is known to bear the label: else it would select nothing.
 
+mod events;
 pub(crate) mod worker;
 
 use std::collections::VecDeque;
@@ -24,10 +25,19 @@ use crate::election::{Version, mutant};
 use crate::kube::Fence;
 use crate::time::BootTime;
 
-/// While draining without a watch, the Service is looked at this often. DRAIN_TIMEOUT bounds how many times.
+/// While draining without a watch, the Service is read this often. DRAIN_TIMEOUT bounds how many times.
 const DRAIN_POLL: Duration = Duration::from_millis(250);
 
-/// What is asked of the API.
+/// A leader reads the Service this often although it watches it: a watch can die silently.
+const LOOK_PERIOD: Duration = Duration::from_secs(60);
+
+/// A leader that steps back reports it again after this long.
+const REPORT_AGAIN: Duration = Duration::from_secs(300);
+
+/// After so many conflicts in a row the next try waits for RETRY_PERIOD (P20).
+const CONFLICTS_IN_A_ROW: u32 = 3;
+
+/// A call to the API.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum RouteRequest {
     /// Read the own Pod.
@@ -36,7 +46,7 @@ pub enum RouteRequest {
     LabelPod,
     /// Read the Service.
     GetService,
-    /// Point the selector here, and sign it.
+    /// Point the selector here, and annotate the fence.
     PatchService {
         /// The Service's `resourceVersion` as read.
         version: Version,
@@ -47,7 +57,7 @@ pub enum RouteRequest {
     },
 }
 
-/// What came back.
+/// An answer to a [`RouteRequest`].
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum RouteReply {
     /// To [`RouteRequest::GetPod`] and [`RouteRequest::LabelPod`]: whether the Pod bears the label with the right value.
@@ -55,11 +65,11 @@ pub enum RouteReply {
         /// It does.
         labelled: bool,
     },
-    /// To the others: the Service, as it now is.
+    /// To the others: the Service as it is now.
     Service(ObservedService),
 }
 
-/// Purpose nothing came back.
+/// Why a call brought no answer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum RouteFailure {
     /// There is no such object.
@@ -83,20 +93,20 @@ pub struct ObservedService {
     pub version: Version,
     /// The value of the selector's routing key.
     pub target: Option<String>,
-    /// Whose word that is.
+    /// The fence of the term that set it.
     pub fence: Option<Fence>,
 }
 
-/// What routing is told.
+/// What goes into routing.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum RouteInput {
-    /// The instant of [`RouteOutput::WaitUntil`] has come, or any other. Always harmless.
+    /// The instant of [`RouteOutput::WaitUntil`] has come. Any other time is harmless.
     Timer,
     /// A term has begun; this is its fence.
     Lead(Fence),
     /// The term has ended.
     Lost,
-    /// What became of a call.
+    /// A call was answered, or failed.
     Reply {
         /// The number from [`RouteOutput::Call`].
         call: u64,
@@ -107,7 +117,7 @@ pub enum RouteInput {
     Seen(ObservedService),
     /// The watch saw the Service deleted.
     Deleted,
-    /// Whether a watch on the Service stands.
+    /// Whether a watch on the Service is open.
     Watching(bool),
     /// Report [`RouteOutput::Drained`] once the Service points elsewhere, at the latest at this instant.
     Drain {
@@ -116,7 +126,7 @@ pub enum RouteInput {
     },
 }
 
-/// What routing asks for.
+/// What comes out of routing.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum RouteOutput {
     /// Send this; answer with [`RouteInput::Reply`]. A [`RouteRequest::PatchService`] must not be sent unless the term is
@@ -127,37 +137,39 @@ pub enum RouteOutput {
         /// What to send.
         request: RouteRequest,
     },
-    /// Something that people want to know.
+    /// For the log and the metrics.
     Report(RouteEvent),
     /// The Service points elsewhere, or never pointed here, or there is no time left.
     Drained {
-        /// Whether it does point elsewhere.
+        /// Whether it points elsewhere.
         elsewhere: bool,
     },
     /// Nothing more to do before this instant or the next input. Always the last output.
     WaitUntil(Option<BootTime>),
 }
 
-/// Something that people want to know.
+/// An event for the log and the metrics.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum RouteEvent {
-    /// The Pod has got the label (`patched`), or had it.
+    /// The Pod bears the label.
     PodLabelled {
         /// It had to be given.
         patched: bool,
     },
     /// The Service points here.
     ServiceUpdated,
-    /// Somebody else changed the selector while this process leads; it is put right again.
+    /// The selector was changed while this process leads; it is set again.
     SelectorChanged {
         /// To this.
         target: Option<String>,
     },
-    /// The Service bears a greater fence: it belongs to a later term, and is left alone.
+    /// The Service bears the fence of a later term, and is not patched.
     SteppedBack {
-        /// The greater fence.
+        /// That fence.
         theirs: Fence,
     },
+    /// Each of the last [`CONFLICTS_IN_A_ROW`] patches was a conflict.
+    Conflicts,
 }
 
 /// The routing of one Service to one Pod. See the module's documentation.
@@ -167,21 +179,26 @@ pub struct Routing {
     target: String,
     retry_period: Duration,
     pod: PodLabel,
+    /// Not before this is the next call about the Pod.
+    pod_at: BootTime,
     /// The current term's fence.
     fence: Option<Fence>,
     service: Option<ObservedService>,
-    /// What is known of the Service may be old.
+    /// What is known of the Service may be old: read it before it is patched.
     stale: bool,
-    /// In this term the Service did point here.
+    /// Not before this is the next call about the Service.
+    service_at: BootTime,
+    /// In this term the Service has pointed here.
     settled: bool,
-    stepped_back: bool,
+    /// When it was last reported that the Service bears the fence of a later term.
+    stepped_back: Option<BootTime>,
+    /// Patches in a row that were conflicts.
+    conflicts: u32,
     patched_at: Option<BootTime>,
     watching: bool,
     drain_until: Option<BootTime>,
     call: Option<(u64, RouteCall)>,
     calls: u64,
-    pod_at: BootTime,
-    service_at: BootTime,
     outputs: VecDeque<RouteOutput>,
     #[cfg(feature = "mutants")]
     tampering: Tampering,
@@ -196,37 +213,40 @@ struct Tampering {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum PodLabel {
     Unknown,
-    Unlabelled,
-    Labelled,
+    Missing,
+    Present,
 }
 
+/// The call under way.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum RouteCall {
-    Pod,
-    Service,
-    Patch,
+    GetPod,
+    LabelPod,
+    GetService,
+    PatchService,
 }
 
 impl Routing {
     /// `target`: the value of the Pod's label and of the Service's selector. `retry_period`: between tries that
-    /// failed, and between looks at the Service where it cannot be watched.
+    /// failed, and between reads of the Service where it cannot be watched.
     pub fn new(target: String, retry_period: Duration) -> Routing {
         Routing {
             target,
             retry_period,
             pod: PodLabel::Unknown,
+            pod_at: BootTime(0),
             fence: None,
             service: None,
             stale: true,
+            service_at: BootTime(0),
             settled: false,
-            stepped_back: false,
+            stepped_back: None,
+            conflicts: 0,
             patched_at: None,
             watching: false,
             drain_until: None,
             call: None,
             calls: 0,
-            pod_at: BootTime(0),
-            service_at: BootTime(0),
             outputs: VecDeque::new(),
             #[cfg(feature = "mutants")]
             tampering: Tampering::default(),
@@ -251,31 +271,49 @@ impl Routing {
         self.service.as_ref()
     }
 
+    /// Whether the Service has yet to be pointed at the leader, by this process or, after its term, by the next.
+    pub fn is_unsettled(&self) -> bool {
+        match self.fence {
+            Some(_) => !self.settled && self.stepped_back.is_none(),
+            None => self.points_here(),
+        }
+    }
+
     /// Takes one input. Drain [`Routing::poll`] afterwards.
     pub fn handle(&mut self, now: BootTime, input: RouteInput) {
         match input {
             RouteInput::Timer => {}
             RouteInput::Lead(fence) => {
                 self.fence = Some(fence);
-                (self.settled, self.stepped_back, self.patched_at) = (false, false, None);
-                // Whatever was known is from an earlier term, or from nobody.
+                (self.settled, self.stepped_back) = (false, None);
+                (self.conflicts, self.patched_at) = (0, None);
+                // What is known is from an earlier term, if anything is.
                 (self.stale, self.service_at) = (true, now);
             }
             RouteInput::Lost => self.fence = None,
             RouteInput::Reply { call, result } => self.on_reply(now, call, result),
             RouteInput::Seen(service) => {
                 if self.service.as_ref().is_none_or(|known| known.version < service.version) {
-                    self.learn(service);
+                    self.learn(now, service);
                 }
             }
-            RouteInput::Deleted => (self.service, self.stale, self.service_at) = (None, true, now),
+            RouteInput::Deleted => {
+                (self.service, self.stale) = (None, true);
+                self.service_at = self.next_patch(now);
+            }
             RouteInput::Watching(watching) => {
-                if !watching && self.watching {
-                    (self.stale, self.service_at) = (true, now + self.retry_period);
+                let lost = std::mem::replace(&mut self.watching, watching) && !watching;
+                if lost {
+                    (self.stale, self.service_at) = (true, self.service_at.min(now + self.pace()));
+                } else if watching && self.service.is_some() && self.patch().is_none() {
+                    // It began at a version that was known, so nothing was missed.
+                    (self.stale, self.service_at) = (false, now + self.look_period());
                 }
-                self.watching = watching;
             }
-            RouteInput::Drain { until } => (self.drain_until, self.service_at) = (Some(until), now),
+            RouteInput::Drain { until } => {
+                self.drain_until = Some(until);
+                self.service_at = if self.watching { now + self.look_period() } else { now };
+            }
         }
         self.advance(now);
     }
@@ -300,51 +338,55 @@ impl Routing {
         if self.call.is_some() {
             return;
         }
-        if self.pod != PodLabel::Labelled && now >= self.pod_at {
-            let request = if self.pod == PodLabel::Unknown { RouteRequest::GetPod } else { RouteRequest::LabelPod };
-            self.start(RouteCall::Pod, request);
-        } else if self.service_wanted() && now >= self.service_at {
-            self.look_or_patch(now);
-        }
-    }
-
-    fn look_or_patch(&mut self, now: BootTime) {
-        match self.patch() {
-            Some(patch) if !self.stale => {
-                self.patched_at = Some(now);
-                self.start(RouteCall::Patch, patch);
+        if self.pod != PodLabel::Present && now >= self.pod_at {
+            match self.pod {
+                PodLabel::Unknown => self.start(RouteCall::GetPod, RouteRequest::GetPod),
+                _ => self.start(RouteCall::LabelPod, RouteRequest::LabelPod),
             }
-            _ => self.start(RouteCall::Service, RouteRequest::GetService),
+        } else if self.service_matters() && now >= self.service_at {
+            match self.patch() {
+                Some(patch) if !self.stale => {
+                    self.patched_at = Some(now);
+                    self.start(RouteCall::PatchService, patch);
+                }
+                _ => self.start(RouteCall::GetService, RouteRequest::GetService),
+            }
         }
     }
 
-    /// Whether there is anything to do about the Service, now or at `service_at`.
-    fn service_wanted(&self) -> bool {
-        if self.drain_until.is_some() {
-            return !self.watching;
-        }
-        self.fence.is_some()
-            && self.pod == PodLabel::Labelled
-            && (self.stale || !self.watching || self.patch().is_some())
+    /// Whether calls about the Service are made at all: the next is due at `service_at`.
+    fn service_matters(&self) -> bool {
+        self.drain_until.is_some() || (self.fence.is_some() && self.pod == PodLabel::Present)
+    }
+
+    /// The fence of a later term, if the Service bears one.
+    fn outranked_by(&self) -> Option<&Fence> {
+        let (fence, service) = (self.fence.as_ref()?, self.service.as_ref()?);
+        let theirs = service.fence.as_ref()?;
+        let outranks = if mutant!(self, FenceByLeaseAge) {
+            theirs.lease_uid > fence.lease_uid // The simulated uids are in the order of creation.
+        } else if mutant!(self, VoidFenceObeyed) {
+            theirs.token > fence.token
+        } else {
+            theirs.outranks(fence, service.version) && !mutant!(self, UnfencedRoute)
+        };
+        Some(theirs).filter(|_| outranks)
     }
 
     /// The patch that the Service needs, if any.
     fn patch(&self) -> Option<RouteRequest> {
         let (fence, service) = (self.fence.as_ref()?, self.service.as_ref()?);
-        let theirs = service.fence.as_ref();
-        if theirs.is_some_and(|theirs| theirs.is_greater_than(fence)) && !mutant!(self, UnfencedRoute) {
+        let done = self.points_here() && service.fence.as_ref() == Some(fence);
+        if done || self.outranked_by().is_some() {
             return None;
         }
-        let done = self.points_here() && theirs == Some(fence);
-        let patch =
-            || RouteRequest::PatchService { version: service.version, uid: service.uid.clone(), fence: fence.clone() };
-        (!done).then(patch)
+        Some(RouteRequest::PatchService { version: service.version, uid: service.uid.clone(), fence: fence.clone() })
     }
 
     fn next_wake(&self) -> Option<BootTime> {
         let idle = self.call.is_none();
-        let pod = (idle && self.pod != PodLabel::Labelled).then_some(self.pod_at);
-        let service = (idle && self.service_wanted()).then_some(self.service_at);
+        let pod = (idle && self.pod != PodLabel::Present).then_some(self.pod_at);
+        let service = (idle && self.service_matters()).then_some(self.service_at);
         [pod, service, self.drain_until].into_iter().flatten().min()
     }
 
@@ -354,33 +396,45 @@ impl Routing {
         self.outputs.push_back(RouteOutput::Call { call: self.calls, request });
     }
 
+    /// Until the Service is read again, where nothing is wrong.
+    fn look_period(&self) -> Duration {
+        match (self.drain_until.is_some(), self.watching) {
+            (true, false) => DRAIN_POLL,
+            (false, true) if mutant!(self, RouteByWatchAlone) => Duration::MAX,
+            (false, true) => LOOK_PERIOD,
+            (true, true) | (false, false) => self.retry_period,
+        }
+    }
+
+    /// When to patch a Service that has changed: at once, but not in a loop with one who changes it again and again.
+    fn next_patch(&self, now: BootTime) -> BootTime {
+        self.patched_at.map_or(now, |at| at + self.pace())
+    }
+
+    /// Until the next try after one that failed.
+    fn pace(&self) -> Duration {
+        if mutant!(self, UnpacedRoute) { Duration::ZERO } else { self.look_period().min(self.retry_period) }
+    }
+
     fn on_reply(&mut self, now: BootTime, number: u64, result: Result<RouteReply, RouteFailure>) {
         let Some((_, kind)) = self.call.take_if(|(call, _)| *call == number) else { return };
         match (kind, result) {
-            (RouteCall::Pod, Ok(RouteReply::Pod { labelled })) => self.on_pod(labelled),
-            (RouteCall::Service | RouteCall::Patch, Ok(RouteReply::Service(service))) => {
-                self.on_service(now, kind, service)
+            (RouteCall::GetPod, Ok(RouteReply::Pod { labelled: false }) | Err(RouteFailure::Forbidden)) => {
+                // Not allowed to read it: it may be allowed to patch it.
+                self.pod = PodLabel::Missing;
             }
-            (RouteCall::Pod, Err(failure)) => self.on_pod_failure(now, failure),
-            (RouteCall::Service | RouteCall::Patch, Err(failure)) => self.on_service_failure(now, failure),
+            (RouteCall::GetPod | RouteCall::LabelPod, Ok(RouteReply::Pod { labelled: true })) => {
+                self.pod = PodLabel::Present;
+                let patched = kind == RouteCall::LabelPod;
+                self.outputs.push_back(RouteOutput::Report(RouteEvent::PodLabelled { patched }));
+            }
+            // An answer that lacks the label was changed on the way, by an admission webhook for example.
+            (RouteCall::GetPod | RouteCall::LabelPod, Ok(RouteReply::Pod { labelled: false }) | Err(_)) => {
+                (self.pod, self.pod_at) = (PodLabel::Unknown, now + self.pace());
+            }
+            (_, Ok(RouteReply::Service(service))) => self.on_service(now, kind, service),
+            (_, Err(failure)) => self.on_service_failure(now, failure),
             (_, Ok(_)) => debug_assert!(false, "an answer to another question"),
-        }
-    }
-
-    fn on_pod(&mut self, labelled: bool) {
-        if labelled {
-            self.outputs
-                .push_back(RouteOutput::Report(RouteEvent::PodLabelled { patched: self.pod == PodLabel::Unlabelled }));
-        }
-        self.pod = if labelled { PodLabel::Labelled } else { PodLabel::Unlabelled };
-    }
-
-    fn on_pod_failure(&mut self, now: BootTime, failure: RouteFailure) {
-        // Not allowed to look: it may be allowed to patch.
-        if failure == RouteFailure::Forbidden && self.pod == PodLabel::Unknown {
-            self.pod = PodLabel::Unlabelled;
-        } else {
-            (self.pod, self.pod_at) = (PodLabel::Unknown, now + self.retry_period);
         }
     }
 
@@ -390,46 +444,62 @@ impl Routing {
         let newer_seen = !self.stale && self.service.as_ref().is_some_and(|known| known.version > service.version);
         if !newer_seen {
             self.stale = false;
-            self.learn(service);
+            self.learn(now, service);
         }
-        if kind == RouteCall::Service && self.patch().is_none() {
-            let pace = if self.drain_until.is_some() { DRAIN_POLL } else { self.retry_period };
-            self.service_at = now + pace;
-            self.stale = !self.watching;
+        if self.patch().is_none() {
+            (self.stale, self.service_at) = (!self.watching, now + self.look_period());
+        } else if kind == RouteCall::PatchService {
+            // The answer lacks what was patched: an admission webhook has removed it, for example.
+            (self.stale, self.service_at) = (true, now + self.pace());
         }
     }
 
     fn on_service_failure(&mut self, now: BootTime, failure: RouteFailure) {
+        let mut pace = self.pace();
         match failure {
             RouteFailure::NotFound => self.service = None,
-            RouteFailure::Conflict => return (self.stale, self.service_at) = (true, now),
+            RouteFailure::Conflict => {
+                self.conflicts += 1;
+                if self.conflicts < CONFLICTS_IN_A_ROW {
+                    pace = Duration::ZERO;
+                } else if self.conflicts == CONFLICTS_IN_A_ROW {
+                    self.outputs.push_back(RouteOutput::Report(RouteEvent::Conflicts));
+                }
+            }
             RouteFailure::Forbidden | RouteFailure::NotSent | RouteFailure::Failed => {}
         }
-        let pace = if self.drain_until.is_some() { DRAIN_POLL } else { self.retry_period };
         (self.stale, self.service_at) = (true, now + pace);
     }
 
-    fn learn(&mut self, service: ObservedService) {
+    /// Takes note of the Service as it is, and reports what that means for this term.
+    fn learn(&mut self, now: BootTime, service: ObservedService) {
+        let target = service.target.clone();
         self.service = Some(service);
-        let (Some(fence), Some(service)) = (&self.fence, &self.service) else { return };
-        let theirs = service.fence.clone().filter(|theirs| theirs.is_greater_than(fence));
-        let event = match theirs {
-            Some(theirs) if !self.stepped_back => {
-                self.stepped_back = true;
-                RouteEvent::SteppedBack { theirs }
+        if self.fence.is_none() {
+            return;
+        }
+        let event = if let Some(theirs) = self.outranked_by().cloned() {
+            if self.stepped_back.is_some_and(|at| now.since(at) < REPORT_AGAIN) {
+                return;
             }
-            Some(_) => return,
-            None if self.patch().is_none() && !self.settled => {
-                self.settled = true;
-                RouteEvent::ServiceUpdated
+            (self.settled, self.stepped_back) = (false, Some(now));
+            RouteEvent::SteppedBack { theirs }
+        } else if self.patch().is_none() {
+            self.conflicts = 0;
+            self.stepped_back = None;
+            if std::mem::replace(&mut self.settled, true) {
+                return;
             }
-            None if self.patch().is_some() && self.settled => {
-                self.settled = false;
-                // Put right at once; but whoever changes it again and again is not answered in a loop.
-                self.service_at = self.patched_at.map_or(self.service_at, |at| at + self.retry_period);
-                RouteEvent::SelectorChanged { target: service.target.clone() }
+            RouteEvent::ServiceUpdated
+        } else if self.settled || self.stepped_back.is_some() {
+            self.service_at = self.next_patch(now);
+            self.stepped_back = None;
+            if !std::mem::replace(&mut self.settled, false) {
+                return;
             }
-            None => return,
+            RouteEvent::SelectorChanged { target }
+        } else {
+            return;
         };
         self.outputs.push_back(RouteOutput::Report(event));
     }

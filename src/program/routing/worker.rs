@@ -1,8 +1,7 @@
-//! What is done beside the election: routing the Service, telling Events.
+//! The routing worker: makes the calls about the own Pod and the Service, and writes Events.
 //!
 //! THREADS. One thread, with a client of its own: however slow these calls are, no renewal waits for them (P7).
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
@@ -11,101 +10,98 @@ use std::time::Duration;
 
 use log::{debug, info, warn};
 
-use crate::kube::client::MAX_IDLE;
-use crate::kube::event::{self, Post, Subject};
-use crate::kube::{CallError, Client, Failure, Fence, Pod, Purpose, Reply, Resource, Service, pod, request, service};
-use crate::program::routing::{
-    ObservedService, RouteEvent, RouteFailure, RouteInput, RouteOutput, RouteReply, RouteRequest, Routing,
+use super::events::Events;
+use super::{
+    CONFLICTS_IN_A_ROW, ObservedService, RouteEvent, RouteFailure, RouteInput, RouteOutput, RouteReply, RouteRequest,
+    Routing,
 };
-use crate::runtime::Leadership;
+use crate::kube::client::MAX_IDLE;
+use crate::kube::event::Subject;
+use crate::kube::service::{FENCE, selector_patch};
+use crate::kube::{
+    CallError, Client, Failure, Fence, Malformed, Pod, Purpose, Reply, Request, Resource, Service, pod, request,
+};
+use crate::program::metrics::RouteUpdate;
 use crate::runtime::inbox::Inbox;
-use crate::runtime::{ErrorLog, STACK, WatchUpdate, Watched, Watcher};
+use crate::runtime::{ErrorLog, Leadership, STACK, WatchUpdate, Watched, Watcher};
 use crate::sys;
 use crate::time::BootTime;
 
-/// What comes to the thread.
+/// What is posted to the worker.
 pub(crate) enum RoutingMessage {
     /// A term has begun.
     Lead(Leadership),
     /// It has ended.
     Lost,
-    /// Tell this in an RouteEvent on the Lease of that uid.
-    Tell { lease_uid: String, message: String },
+    /// Write an Event about the Lease of this uid.
+    RecordEvent { lease_uid: String, message: String },
     /// From the Service's watch.
     Watch(WatchUpdate),
     /// Stay until the Service points elsewhere, at most until this instant; then end.
     Drain { until: BootTime },
 }
 
-/// What became of a route, for the metrics.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Routed {
-    Updated,
-    Conflict,
-    SteppedBack,
-    Failed,
-}
-
-/// What the routing need.
+/// What the worker needs.
 pub(crate) struct RoutingOptions {
     pub(crate) namespace: String,
     pub(crate) lease: String,
     pub(crate) identity: String,
-    /// The Service's name and the key of label and selector; none: no routing.
+    /// The Service's name and the key of label and selector; `None`: no routing, only Events.
     pub(crate) service: Option<(String, String)>,
     pub(crate) events: bool,
     pub(crate) retry_period: Duration,
+    /// One call's time limit.
     pub(crate) limit: Duration,
     pub(crate) client: Arc<Client>,
     pub(crate) watch: Arc<Client>,
-    /// Told of each route.
-    pub(crate) routed: Box<dyn Fn(Routed) + Send>,
-    /// Told where the Service points.
-    pub(crate) target: Box<dyn Fn(Option<String>) + Send>,
+    /// Called after each try at pointing the Service here.
+    pub(crate) on_update: Box<dyn Fn(RouteUpdate) + Send>,
+    /// Called with the selector's value whenever it may have changed.
+    pub(crate) on_target: Box<dyn Fn(Option<String>) + Send>,
 }
 
-/// The routing' thread.
+/// The handle of the worker's thread.
 pub(crate) struct RoutingWorker {
     inbox: Inbox<RoutingMessage>,
     drained: Receiver<bool>,
 }
 
 impl RoutingWorker {
-    pub(crate) fn start(setup: RoutingOptions) -> io::Result<RoutingWorker> {
+    pub(crate) fn start(options: RoutingOptions) -> io::Result<RoutingWorker> {
         let inbox = Inbox::new()?;
         let (done, drained) = mpsc::sync_channel(1);
-        let runner = Runner::new(setup, inbox.clone());
+        let worker = Worker::new(options, inbox.clone());
         thread::Builder::new().name("routing".into()).stack_size(STACK).spawn(move || {
-            let elsewhere = runner.run();
-            let _ = done.send(elsewhere); // Whoever does not wait does not care.
+            let elsewhere = worker.run();
+            let _ = done.send(elsewhere); // The receiver may be gone.
         })?;
         Ok(RoutingWorker { inbox, drained })
     }
 
-    /// Something to do. Never waits.
-    pub(crate) fn post(&self, errand: RoutingMessage) {
-        self.inbox.post(errand);
+    /// Never waits.
+    pub(crate) fn post(&self, message: RoutingMessage) {
+        self.inbox.post(message);
     }
 
-    /// Waits until the Service points elsewhere and all Events are told, for at most `limit` (and one call).
-    /// Whether it does point elsewhere.
+    /// Waits until the Service points elsewhere and all Events are sent, for at most `limit` (and one call).
+    /// Whether the Service points elsewhere.
     pub(crate) fn drain(self, limit: Duration, call: Duration) -> bool {
         self.inbox.post(RoutingMessage::Drain { until: sys::boot_time() + limit });
         self.drained.recv_timeout(limit + call).unwrap_or(false)
     }
 }
 
-struct Runner {
-    setup: RoutingOptions,
+struct Worker {
+    options: RoutingOptions,
     inbox: Inbox<RoutingMessage>,
     route: Option<Route>,
     leadership: Option<Leadership>,
-    events: event::Events,
-    to_tell: VecDeque<(String, String)>,
-    may_tell: bool,
+    events: Events,
     errors: ErrorLog,
-    draining: Option<BootTime>,
+    drain_until: Option<BootTime>,
     drained: Option<bool>,
+    /// When the routing wants to be woken.
+    wake: Option<BootTime>,
     /// When the kept connection will not be used any more.
     idle_at: Option<BootTime>,
 }
@@ -118,136 +114,144 @@ struct Route {
     value: String,
 }
 
-impl Runner {
-    fn new(setup: RoutingOptions, inbox: Inbox<RoutingMessage>) -> Runner {
-        let route = setup.service.clone().map(|(service, key)| {
-            let value = pod::label_value(&setup.identity);
-            let watched = Watched {
-                resource: Resource::Service,
-                namespace: setup.namespace.clone(),
-                name: service.clone(),
-                purpose: Purpose::Route,
-            };
-            let update = inbox.clone();
-            let listener = move |item| update.post(RoutingMessage::Watch(item));
-            Route {
-                routing: Routing::new(value.clone(), setup.retry_period),
-                watcher: Watcher::new(Arc::clone(&setup.watch), watched, setup.retry_period, listener),
-                service,
-                key,
-                value,
-            }
-        });
-        let may_tell = setup.events;
-        Runner {
-            setup,
+impl Route {
+    fn new(options: &RoutingOptions, service: &str, key: &str, inbox: Inbox<RoutingMessage>) -> Route {
+        let value = pod::label_value(&options.identity);
+        let (namespace, name) = (options.namespace.clone(), service.to_owned());
+        let watched = Watched { resource: Resource::Service, namespace, name, purpose: Purpose::Route };
+        let listener = move |update| inbox.post(RoutingMessage::Watch(update));
+        Route {
+            routing: Routing::new(value.clone(), options.retry_period),
+            watcher: Watcher::new(Arc::clone(&options.watch), watched, options.retry_period, listener),
+            service: service.to_owned(),
+            key: key.to_owned(),
+            value,
+        }
+    }
+
+    fn observed(&self, service: &Service) -> ObservedService {
+        ObservedService {
+            uid: service.uid().to_owned(),
+            version: service.version(),
+            target: service.selector_value(&self.key).map(str::to_owned),
+            fence: service.fence().cloned(),
+        }
+    }
+}
+
+impl Worker {
+    fn new(options: RoutingOptions, inbox: Inbox<RoutingMessage>) -> Worker {
+        let service = options.service.as_ref();
+        let route = service.map(|(service, key)| Route::new(&options, service, key, inbox.clone()));
+        Worker {
+            options,
             inbox,
             route,
             leadership: None,
-            events: event::Events::default(),
-            to_tell: VecDeque::new(),
-            may_tell,
+            events: Events::default(),
             errors: ErrorLog::default(),
-            draining: None,
+            drain_until: None,
             drained: None,
+            wake: None,
             idle_at: None,
         }
     }
 
     /// Until drained; whether the Service points elsewhere.
     fn run(mut self) -> bool {
-        let mut wake = self.route(RouteInput::Timer);
+        self.advance(RouteInput::Timer);
         loop {
-            self.tend_watch();
-            let late = self.draining.is_some_and(|until| sys::boot_time() >= until);
+            self.update_watch();
+            let event_at = self.next_event_at();
+            let late = self.drain_until.is_some_and(|until| sys::boot_time() >= until);
             match self.drained {
-                Some(elsewhere) if self.to_tell.is_empty() || late => return elsewhere,
+                Some(elsewhere) if event_at.is_none() || late => return elsewhere,
                 _ => {}
             }
-            if let Some((uid, message)) = self.to_tell.pop_front() {
-                self.tell(&uid, &message);
-            }
-            let due = [wake, self.idle_at].into_iter().flatten().min();
-            let instant = if self.to_tell.is_empty() { due } else { Some(BootTime(0)) };
-            wake = match self.inbox.take_until(instant) {
-                Some(errand) => self.take(errand, wake),
+            // A message that waits goes before an Event: it may have to do with the Service.
+            let due = [self.wake, self.idle_at, event_at].into_iter().flatten().min();
+            match self.inbox.take_until(due) {
+                Some(message) => self.take(message),
+                None if event_at.is_some_and(|at| at <= sys::boot_time()) => self.send_event(),
                 None => {
                     self.close_idle();
-                    self.route(RouteInput::Timer)
+                    self.advance(RouteInput::Timer);
                 }
-            };
+            }
         }
+    }
+
+    /// When to send the next Event. While the Service has yet to be pointed at the leader an Event waits: a slow call
+    /// would delay that.
+    fn next_event_at(&self) -> Option<BootTime> {
+        let unsettled = self.route.as_ref().is_some_and(|route| route.routing.is_unsettled());
+        let held = unsettled && self.drained.is_none();
+        let due = self.events.due()?;
+        Some(if held { self.drain_until.unwrap_or(due) } else { BootTime(0) })
     }
 
     fn close_idle(&mut self) {
         if self.idle_at.take_if(|at| *at <= sys::boot_time()).is_some() {
-            self.setup.client.close_idle();
+            self.options.client.close_idle();
         }
     }
 
-    fn take(&mut self, errand: RoutingMessage, wake: Option<BootTime>) -> Option<BootTime> {
-        match errand {
+    fn take(&mut self, message: RoutingMessage) {
+        match message {
             RoutingMessage::Lead(leadership) => {
                 let fence = Fence::of(leadership.term());
                 self.leadership = Some(leadership);
-                self.route(RouteInput::Lead(fence))
+                self.advance(RouteInput::Lead(fence));
             }
             RoutingMessage::Lost => {
                 self.leadership = None;
-                self.route(RouteInput::Lost)
+                self.advance(RouteInput::Lost);
             }
-            RoutingMessage::Tell { lease_uid, message } => {
-                if self.may_tell {
-                    self.to_tell.push_back((lease_uid, message));
-                }
-                wake
-            }
-            RoutingMessage::Watch(update) => self.watched(update, wake),
+            RoutingMessage::RecordEvent { lease_uid, message } => self.record_event(lease_uid, &message),
+            RoutingMessage::Watch(update) => self.on_watch(update),
             RoutingMessage::Drain { until } => {
-                self.draining = Some(until);
+                self.drain_until = Some(until);
                 if self.route.is_none() {
                     self.drained = Some(true);
                 }
-                self.route(RouteInput::Drain { until })
+                self.advance(RouteInput::Drain { until });
             }
         }
     }
 
-    fn watched(&mut self, update: WatchUpdate, wake: Option<BootTime>) -> Option<BootTime> {
-        let Some(route) = &mut self.route else { return wake };
-        let Some(update) = route.watcher.note(update) else { return wake };
+    fn on_watch(&mut self, update: WatchUpdate) {
+        let Some(route) = &mut self.route else { return };
+        let Some(update) = route.watcher.note(update) else { return };
         let input = match update {
             WatchUpdate::Up { .. } => RouteInput::Watching(true),
             WatchUpdate::Down { .. } => RouteInput::Watching(false),
             WatchUpdate::Deleted { .. } => RouteInput::Deleted,
             WatchUpdate::Object { object, .. } => match Service::from_object(object) {
-                Ok(service) => RouteInput::Seen(view(&service, &route.key)),
-                Err(malformed) => {
-                    warn!("the watch on Service {} brought something else: {malformed}", route.service);
-                    return wake;
-                }
+                Ok(service) => RouteInput::Seen(route.observed(&service)),
+                Err(error) => return warn!("the watch on Service {}: unreadable event: {error}", route.service),
             },
         };
-        self.route(input)
+        self.advance(input);
     }
 
-    fn tend_watch(&mut self) {
+    /// Opens and closes the watch on the Service as needed.
+    fn update_watch(&mut self) {
         let Some(route) = &mut self.route else { return };
         match route.routing.watch_from() {
             Some(version) => route.watcher.tend(Some(version), sys::boot_time()),
             None if route.watcher.is_running() => {
                 route.watcher.stop();
-                self.route(RouteInput::Watching(false));
+                self.advance(RouteInput::Watching(false));
             }
             None => {}
         }
     }
 
-    /// Hands the routing one input and does all that it asks. When it wants to be woken.
-    fn route(&mut self, input: RouteInput) -> Option<BootTime> {
-        let Some(mut route) = self.route.take() else { return self.draining };
+    /// Hands the routing one input and does all that it asks for.
+    fn advance(&mut self, input: RouteInput) {
+        let Some(mut route) = self.route.take() else { return self.wake = self.drain_until };
         route.routing.handle(sys::boot_time(), input);
-        let wake = loop {
+        self.wake = loop {
             match route.routing.poll() {
                 RouteOutput::Call { call, request } => {
                     let result = self.call(&route, &request);
@@ -258,48 +262,78 @@ impl Runner {
                 RouteOutput::WaitUntil(instant) => break instant,
             }
         };
-        (self.setup.target)(route.routing.service().and_then(|service| service.target.clone()));
+        (self.options.on_target)(route.routing.service().and_then(|service| service.target.clone()));
         self.route = Some(route);
-        wake
     }
 
-    fn call(&mut self, route: &Route, asked: &RouteRequest) -> Result<RouteReply, RouteFailure> {
-        let (namespace, pod) = (self.setup.namespace.as_str(), self.setup.identity.as_str());
-        let labelled = |pod: Pod| RouteReply::Pod { labelled: pod.label(&route.key) == Some(route.value.as_str()) };
-        let routed = |service: Service| RouteReply::Service(view(&service, &route.key));
-        match asked {
-            RouteRequest::GetPod => self.ask(&request::get_pod(namespace, pod), Pod::parse).map(labelled),
+    fn call(&mut self, route: &Route, request: &RouteRequest) -> Result<RouteReply, RouteFailure> {
+        let Route { service, key, value, .. } = route;
+        let (namespace, pod) = (self.options.namespace.clone(), self.options.identity.clone());
+        let labelled = |pod: &Pod| pod.label(key) == Some(value);
+        let reply = |service: Service| RouteReply::Service(route.observed(&service));
+        match request {
+            RouteRequest::GetPod => {
+                let pod = self.ask(&request::get_pod(&namespace, &pod), Pod::parse, |_| None)?;
+                Ok(RouteReply::Pod { labelled: labelled(&pod) })
+            }
             RouteRequest::LabelPod => {
-                self.ask(&request::label_pod(namespace, pod, &route.key, &route.value), Pod::parse).map(labelled)
+                let request = request::label_pod(&namespace, &pod, key, value);
+                let lacks = |pod: &Pod| (!labelled(pod)).then(|| format!("the label {key}={value}"));
+                let pod = self.ask(&request, Pod::parse, lacks)?;
+                Ok(RouteReply::Pod { labelled: labelled(&pod) })
             }
             RouteRequest::GetService => {
-                let why = if self.draining.is_some() { Purpose::Drain } else { Purpose::Route };
-                self.ask(&request::get_service(namespace, &route.service, why), Service::parse).map(routed)
+                let purpose = if self.drain_until.is_some() { Purpose::Drain } else { Purpose::Route };
+                self.ask(&request::get_service(&namespace, service, purpose), Service::parse, |_| None).map(reply)
             }
             RouteRequest::PatchService { version, uid, fence } => {
-                let patch = service::selector_patch(*version, uid, &route.key, &route.value, fence);
-                let request = request::patch_service(namespace, &route.service, &patch);
-                // Right before it is sent: is it still this process's to say?
+                let patch = selector_patch(*version, uid, key, value, fence);
+                let request = request::patch_service(&namespace, service, &patch);
+                let lacks = |service: &Service| {
+                    let selects = service.selector_value(key) == Some(value);
+                    let lost_fence = || format!("the annotation {FENCE}={fence}");
+                    let lost = (service.fence() != Some(fence)).then(lost_fence);
+                    if selects { lost } else { Some(format!("the selector {key}={value}")) }
+                };
+                // Asked right before it is sent: is the term still valid?
                 if !self.leadership.as_ref().is_some_and(Leadership::is_held) {
                     return Err(RouteFailure::NotSent);
                 }
-                self.ask(&request, Service::parse).map(routed)
+                self.ask(&request, Service::parse, lacks).map(reply)
             }
         }
     }
 
+    /// Makes a call and logs what is wrong with it, once. `lacks`: what was written and is missing in the answer.
     fn ask<T>(
         &mut self,
-        request: &request::Request,
-        parse: fn(&[u8]) -> Result<T, crate::kube::Malformed>,
+        request: &Request,
+        parse: fn(&[u8]) -> Result<T, Malformed>,
+        lacks: impl FnOnce(&T) -> Option<String>,
     ) -> Result<T, RouteFailure> {
         let result = self.send(request).and_then(|reply| reply.parse(request, parse));
+        let mut failed = Some(RouteUpdate::Failed);
         match &result {
-            Ok(_) => self.errors.settled(request),
-            Err(error) => self.errors.about(request, error),
+            Ok(object) => match lacks(object) {
+                Some(what) => {
+                    let (method, path) = (request.verb.method(), &request.path);
+                    let cause = "an admission webhook may remove it";
+                    self.errors.complain(request, format!("{method} {path}: the answer lacks {what}: {cause}"));
+                }
+                None => {
+                    failed = None;
+                    self.errors.settled(request);
+                }
+            },
+            Err(error) => {
+                if error.failure == Failure::Conflict {
+                    failed = Some(RouteUpdate::Conflict);
+                }
+                self.errors.about(request, error);
+            }
         }
-        if let Some(error) = result.as_ref().err().filter(|_| request.purpose == Purpose::Route) {
-            (self.setup.routed)(if error.failure == Failure::Conflict { Routed::Conflict } else { Routed::Failed });
+        if let Some(failed) = failed.filter(|_| request.purpose == Purpose::Route) {
+            (self.options.on_update)(failed);
         }
         result.map_err(|error| match error.failure {
             Failure::NotFound => RouteFailure::NotFound,
@@ -309,8 +343,8 @@ impl Runner {
         })
     }
 
-    fn send(&mut self, request: &request::Request) -> Result<Reply, CallError> {
-        let result = self.setup.client.call(request, self.setup.limit);
+    fn send(&mut self, request: &Request) -> Result<Reply, CallError> {
+        let result = self.options.client.call(request, self.options.limit);
         self.idle_at = Some(sys::boot_time() + MAX_IDLE);
         result
     }
@@ -319,66 +353,53 @@ impl Runner {
         let Route { service, key, value, .. } = route;
         match event {
             RouteEvent::PodLabelled { patched: true } => info!("updated pod label: {key}={value}"),
-            RouteEvent::PodLabelled { patched: false } => debug!("the pod bears the label {key}={value} already"),
+            RouteEvent::PodLabelled { patched: false } => debug!("the Pod already bears the label {key}={value}"),
             RouteEvent::ServiceUpdated => {
-                (self.setup.routed)(Routed::Updated);
+                (self.options.on_update)(RouteUpdate::Ok);
                 info!("updated Service {service}: its selector has {key}={value}");
             }
             RouteEvent::SelectorChanged { target } => {
                 let target = target.as_deref().unwrap_or("nothing");
-                warn!(
-                    "somebody pointed Service {service} at {key}={target} while this process leads: putting it right"
-                );
+                warn!("Service {service} was changed to {key}={target} while this process leads: setting it again");
             }
             RouteEvent::SteppedBack { theirs } => {
-                (self.setup.routed)(Routed::SteppedBack);
-                warn!("Service {service} bears the fence of a later term ({theirs}): leaving it alone");
+                (self.options.on_update)(RouteUpdate::Outranked);
+                let namespace = &self.options.namespace;
+                warn!(
+                    "Service {service} bears the fence of a later term ({theirs}), so this leader does not patch it. If \
+                     that leader is gone for good, remove the fence: kubectl annotate service {service} \
+                     --namespace {namespace} {FENCE}-"
+                );
             }
+            RouteEvent::Conflicts => warn!(
+                "{CONFLICTS_IN_A_ROW} patches of Service {service} in a row were answered 409 Conflict; trying again \
+                 every {:?}",
+                self.options.retry_period
+            ),
         }
     }
 
-    fn tell(&mut self, lease_uid: &str, message: &str) {
-        let RoutingOptions { namespace, lease, identity, .. } = &self.setup;
-        let subject = Subject {
-            namespace: namespace.clone(),
-            name: lease.clone(),
-            uid: lease_uid.to_owned(),
-            identity: identity.clone(),
-        };
-        // A second try when the RouteEvent to be counted on is gone: the API server forgets Events after an hour.
-        for _ in 0..2 {
-            let post = self.events.tell(&subject, message, sys::now(), sys::random_u64());
-            let (name, request) = match post {
-                Post::Create { name, object } => {
-                    let request = request::create_event(&subject.namespace, &name, &object);
-                    (name, request)
-                }
-                Post::Patch { name, patch } => {
-                    let request = request::patch_event(&subject.namespace, &name, &patch);
-                    (name, request)
-                }
-            };
-            let Err(error) = self.send(&request) else { return };
-            self.events.forget(&name);
-            match error.failure {
-                Failure::Forbidden(_) => {
-                    let rule = request.missing_rule();
-                    info!("no Events will be written (EVENTS=off says so without asking): {error}; {rule}");
-                    self.may_tell = false;
-                    return self.to_tell.clear();
-                }
-                Failure::NotFound if request.verb == request::Verb::Patch => {}
-                _ => return debug!("an RouteEvent could not be written: {error}"),
-            }
+    fn record_event(&mut self, lease_uid: String, message: &str) {
+        let RoutingOptions { namespace, lease, identity, .. } = &self.options;
+        if self.options.events {
+            let (namespace, name, identity) = (namespace.clone(), lease.clone(), identity.clone());
+            let subject = Subject { namespace, name, uid: lease_uid, identity };
+            self.events.add(&subject, message);
         }
     }
-}
 
-fn view(service: &Service, key: &str) -> ObservedService {
-    ObservedService {
-        uid: service.uid().to_owned(),
-        version: service.version(),
-        target: service.selector_value(key).map(str::to_owned),
-        fence: service.fence().cloned(),
+    fn send_event(&mut self) {
+        let Some((name, object)) = self.events.next() else { return };
+        let request = request::create_event(&self.options.namespace, &name, &object);
+        match self.send(&request) {
+            Err(error) if matches!(error.failure, Failure::Forbidden(_)) => {
+                let rule = request.missing_rule();
+                info!("no Events will be written (EVENTS=off avoids the attempt): {error}; {rule}");
+                self.options.events = false;
+                self.events.clear();
+            }
+            Err(error) => debug!("an Event could not be written: {error}"),
+            Ok(_) => {}
+        }
     }
 }

@@ -75,7 +75,6 @@ crate::process::behaviours! {
     scenarios:
         a_lease_made_beforehand_is_taken_and_none_is_created
         events_off_writes_none
-        the_same_again_is_counted_on_its_event
         a_refused_token_is_read_again
         status_and_yield_look_and_ask_and_no_more
         a_watch_ends_in_good_order_when_its_time_is_up_and_the_next_goes_on_from_there;

@@ -45,21 +45,6 @@ pub(super) fn events_off_writes_none(world: &World) {
     assert!(world.events().is_empty() && calls(world).iter().all(|call| call.resource != "events"));
 }
 
-pub(super) fn the_same_again_is_counted_on_its_event(world: &World) {
-    let leader = candidate(world, "pod-a").start();
-    leader.says("became leader");
-    world.patch_lease(&json!({ "spec": { "holderIdentity": "" } }));
-    leader.log.lines_with("pod-a became leader", 2);
-    let told = eventually("it is counted", || {
-        let told = |event: &serde_json::Value| event["message"] == "pod-a became leader" && event["count"] == 2;
-        world.events().into_iter().find(told)
-    });
-    assert_eq!(told["involvedObject"]["name"], LEASE);
-    ends(&leader);
-    let calls = calls(world);
-    assert_eq!((count(&calls, "patch", "events"), count(&calls, "create", "events")), (1, 3), "{calls:#?}");
-}
-
 pub(super) fn a_refused_token_is_read_again(world: &World) {
     let program = candidate(world, "pod-a").without("SERVICE_NAME");
     let token = world.file("account-of-pod-a").join("token");

@@ -20,12 +20,7 @@ impl Checks {
             return self.fail(Check::Route, || format!("node {node} turns the Service without signing it"));
         };
         if let Some(theirs) = before.and_then(|before| before.fence.as_ref()) {
-            // Of one Lease, by token; of two, the younger Lease's is the greater; of two of one second, by token.
-            let by_token = fence.lease_uid == theirs.lease_uid || fence.created_seconds == theirs.created_seconds;
-            let falls = match by_token {
-                true => fence.token < theirs.token,
-                false => fence.created_seconds < theirs.created_seconds,
-            };
+            let falls = fence.token < theirs.token && theirs.token <= before.map_or(0, |before| before.version);
             self.require(!falls, Check::Route, || {
                 format!("node {node} turns the Service from {theirs:?} to {fence:?}")
             });

@@ -91,12 +91,12 @@ fn service_selector(cluster: &Cluster) {
     assert_eq!(made["spec"]["ports"][0], json!({ "port": 80, "protocol": "TCP", "targetPort": 80 }));
     let patch = json!({
         "metadata": { "resourceVersion": made["metadata"]["resourceVersion"],
-                      "annotations": { "leasehold.dev/fence": "2026-01-01T00:00:00Z/uid/17" } },
+                      "annotations": { "leasehold.dev/fence": "uid/17" } },
         "spec": { "selector": { "statefulset.kubernetes.io/pod-name": "p-1" } },
     });
     let patched = session.patch(&path, &patch).has(200, "");
     assert_eq!(patched["spec"]["selector"], json!({ "app": "x", "statefulset.kubernetes.io/pod-name": "p-1" }));
-    assert_eq!(patched["metadata"]["annotations"]["leasehold.dev/fence"], "2026-01-01T00:00:00Z/uid/17");
+    assert_eq!(patched["metadata"]["annotations"]["leasehold.dev/fence"], "uid/17");
     assert_eq!(patched["spec"]["clusterIP"], made["spec"]["clusterIP"]);
     let cleared = session.patch(&path, &json!({ "spec": { "selector": null } })).has(200, "");
     assert!(cleared["spec"].get("selector").is_none(), "{cleared}");
