@@ -122,7 +122,7 @@ fn snapshot(version: Version, content: Content) -> Snapshot {
 /// The pure steps that a leader and a candidate take all day.
 fn election(table: &Table) {
     let timing = Timing::new(15 * SECOND, 10 * SECOND, 2 * SECOND, None).expect("the defaults");
-    let identity = Identity { name: "web-0".to_owned(), incarnation: "f2b1c9a4".to_owned() };
+    let identity = Identity { name: "web-0".to_owned(), incarnation: "f2b1c9a4".to_owned(), revision: None };
 
     let mut leader = Election::new(identity.clone(), timing, 1);
     leader.handle(at(Duration::ZERO), Input::Timer);

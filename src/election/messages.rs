@@ -14,6 +14,8 @@ pub struct Identity {
     pub name: String,
     /// This life of this process. Two candidates that share a name by mistake are told apart by it (P11).
     pub incarnation: String,
+    /// The revision of the workload that this Pod belongs to (POD_REVISION), where known: its rank in the succession (P19).
+    pub revision: Option<String>,
 }
 
 /// What an election wants done to its Lease. One at a time: the next is asked for only after the last was answered.
@@ -52,6 +54,8 @@ pub enum CallKind {
     Renew,
     /// To end one for all to see.
     Release,
+    /// To name this candidate the successor, or to withdraw its name (P13).
+    Announce,
 }
 
 /// What the API server answered.
@@ -153,6 +157,8 @@ pub enum Output {
 pub enum Event {
     /// Another holder than before, or none.
     LeaderChanged(Option<String>),
+    /// Another candidate than before is next in line, or none (P13).
+    SuccessorChanged(Option<String>),
     /// This process leads.
     StartedLeading {
         /// The term's fencing token.
@@ -171,10 +177,18 @@ pub enum Event {
     Released,
     /// The Lease could not be released: others must wait for it to expire.
     ReleaseFailed,
-    /// An acquisition was acknowledged only after its own deadline, or when it was no longer wanted: it is released.
+    /// An acquisition was acknowledged only after its own deadline: it is released.
     AcquiredTooLate,
-    /// Another process uses this one's identity (P11).
+    /// An acquisition was acknowledged when this process was shutting down or unfit to lead: it is released.
+    AcquiredUnwanted,
+    /// The Lease names an earlier process of this name, which has shown no sign of life since this one began (P11).
+    HeldByPredecessor,
+    /// Another process uses this one's identity, and lives (P11).
     DuplicateIdentity,
+    /// The API server answered a write with 200, but its answer lacks this field: something undoes the write (P20).
+    WriteUndone(&'static str),
+    /// This many writes in a row met a conflict: from now on at the pace of retries (P20).
+    RepeatedConflicts(u32),
     /// `spec.strategy` is set: a controller names the holders, this process will not campaign (P16).
     Coordinated,
     /// An operator's request to hand over to this candidate, which leads already.

@@ -34,7 +34,7 @@
 //! use leasehold::election::{Answer, Election, Identity, Input, Output, Request, Timing};
 //! use leasehold::time::{BootTime, Now, WallTime};
 //!
-//! let me = Identity { name: "pod-a".into(), incarnation: "9f1c".into() };
+//! let me = Identity { name: "pod-a".into(), incarnation: "9f1c".into(), revision: None };
 //! let mut election = Election::new(me, Timing::default(), 42);
 //! let now = Now { boot: BootTime(1_000), wall: WallTime(0) };
 //!
@@ -414,7 +414,7 @@ impl Election {
                 self.learn_from_answer(now, call, Some(lease));
                 self.acknowledge(sent);
             }
-            CallKind::Observe | CallKind::Acquire | CallKind::Renew | CallKind::Release => {
+            CallKind::Observe | CallKind::Acquire | CallKind::Renew | CallKind::Release | CallKind::Announce => {
                 self.learn_from_answer(now, call, Some(lease));
             }
         }

@@ -44,6 +44,12 @@ pub struct Annotations {
     pub yield_to: Option<String>,
     /// A leader that handed over on request leaves the name here, for the candidates to let that one go first (P17).
     pub yielded_to: Option<String>,
+    /// The candidate that is next in line (P13).
+    pub successor: Option<String>,
+    /// The successor's revision, where known (P19).
+    pub successor_revision: Option<String>,
+    /// The holder's revision, where known (P19).
+    pub holder_revision: Option<String>,
 }
 
 /// One version of a Lease, as the API server stated it.
@@ -59,6 +65,14 @@ pub struct Snapshot {
     pub annotations: Annotations,
     /// Whether `spec.strategy` is set: a controller names the holders of such a Lease (P16).
     pub coordinated: bool,
+}
+
+impl Snapshot {
+    /// The candidate that is next in line (P13). `None` where none is named, or the one named holds the Lease.
+    pub fn successor(&self) -> Option<&str> {
+        let named = self.annotations.successor.as_deref()?;
+        Some(named).filter(|name| !name.is_empty() && self.record.holder.as_deref() != Some(name))
+    }
 }
 
 /// One unbroken leadership, from the write that won it to its end.

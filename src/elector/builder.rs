@@ -244,7 +244,7 @@ impl ElectorBuilder {
         let (calls, watch) = (client()?, Arc::new(client()?));
         let inbox = Inbox::new().map_err(|error| ElectorError::System { what: "the election's inbox", error })?;
         let incarnation = Incarnation::of(pod_uid.as_deref(), &format!("{namespace}/{lease}"));
-        let identity = Identity { name: identity, incarnation: incarnation.name.clone() };
+        let identity = Identity { name: identity, incarnation: incarnation.name.clone(), revision: None };
         let watchdog = Arc::new(Watchdog::default());
         let setup = Setup { namespace, lease, identity, timing, calls, watch, inbox, watchdog };
         Ok(Elector { setup, callbacks, incarnation })

@@ -18,6 +18,13 @@ pub const YIELD_TO: &str = "leasehold.dev/yield-to";
 /// For whom the leader that handed over made room (P17).
 pub const YIELDED_TO: &str = "leasehold.dev/yielded-to";
 
+/// The candidate that is next in line (P13).
+pub const SUCCESSOR: &str = "leasehold.dev/successor";
+/// The revision of the workload that the successor belongs to (P19).
+pub const SUCCESSOR_REVISION: &str = "leasehold.dev/successor-revision";
+/// The same of the holder (P19).
+pub const HOLDER_REVISION: &str = "leasehold.dev/holder-revision";
+
 /// A Lease as the API server stated it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Lease {
@@ -52,6 +59,9 @@ impl Lease {
                 token: mark(FENCING_TOKEN),
                 yield_to: mark(YIELD_TO),
                 yielded_to: mark(YIELDED_TO),
+                successor: mark(SUCCESSOR),
+                successor_revision: mark(SUCCESSOR_REVISION),
+                holder_revision: mark(HOLDER_REVISION),
             },
             coordinated: match object.pointer("/spec/strategy") {
                 None | Some(Value::Null) => false,
@@ -131,6 +141,9 @@ fn put(object: &mut Value, Content { record, annotations }: &Content) {
         (FENCING_TOKEN, &annotations.token),
         (YIELD_TO, &annotations.yield_to),
         (YIELDED_TO, &annotations.yielded_to),
+        (SUCCESSOR, &annotations.successor),
+        (SUCCESSOR_REVISION, &annotations.successor_revision),
+        (HOLDER_REVISION, &annotations.holder_revision),
     ];
     if kept.iter().any(|(_, mark)| mark.is_some()) || metadata.get("annotations").is_some_and(Value::is_object) {
         let annotations = object_at(metadata, "annotations");

@@ -293,6 +293,8 @@ pub enum Purpose {
     Renew,
     /// To stop being leader.
     Release,
+    /// To name oneself the leader's successor, or to withdraw the name.
+    Announce,
     /// To hand over, or to ask for it.
     Yield,
     /// To label the own Pod.
@@ -315,6 +317,7 @@ impl Purpose {
             Purpose::Acquire => "acquire",
             Purpose::Renew => "renew",
             Purpose::Release => "release",
+            Purpose::Announce => "announce",
             Purpose::Yield => "yield",
             Purpose::Label => "label",
             Purpose::Route => "route",

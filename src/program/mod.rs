@@ -153,7 +153,7 @@ fn try_run(config: &Config, signals: Signals) -> Result<ExitCode, String> {
     let setup = runtime::Setup {
         namespace: namespace.clone(),
         lease: lease_name.clone(),
-        identity: Identity { name: config.identity.clone(), incarnation: incarnation.name.clone() },
+        identity: Identity { name: config.identity.clone(), incarnation: incarnation.name.clone(), revision: None },
         timing: config.timing,
         calls: client()?,
         watch: Arc::new(client()?),
@@ -321,6 +321,23 @@ impl Observer for Stage<'_> {
             Event::Released => info!("released the Lease {lease}"),
             Event::ReleaseFailed => warn!("the Lease {lease} could not be released: others must wait until it expires"),
             Event::AcquiredTooLate => warn!("the Lease {lease} was acquired too late to lead: releasing it"),
+            Event::AcquiredUnwanted => {
+                info!("the Lease {lease} was acquired while shutting down or unfit to lead: releasing it");
+            }
+            Event::SuccessorChanged(Some(name)) if name == me => info!("{me} is next in line for the Lease {lease}"),
+            Event::SuccessorChanged(Some(name)) => debug!("{name} is next in line for the Lease {lease}"),
+            Event::SuccessorChanged(None) => debug!("no successor is named on the Lease {lease}"),
+            Event::HeldByPredecessor => {
+                info!("the Lease {lease} is still held by an earlier process named {me}: waiting until it expires");
+            }
+            Event::WriteUndone(field) => warn!(
+                "the API server answered 200 to a write of the Lease {lease}, but {field} is not as written: an \
+                 admission webhook or policy may undo it; trying again at RETRY_PERIOD"
+            ),
+            Event::RepeatedConflicts(number) => warn!(
+                "{number} writes of the Lease {lease} in a row met a conflict: something else keeps writing it; trying \
+                 again at RETRY_PERIOD"
+            ),
             Event::DuplicateIdentity => warn!(
                 "another process holds the Lease {lease} with this one's identity {me}: POD_NAME must be unique to each \
                  candidate; waiting as for any rival"

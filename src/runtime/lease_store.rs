@@ -132,6 +132,7 @@ fn why(purpose: CallKind) -> Purpose {
         CallKind::Acquire => Purpose::Acquire,
         CallKind::Renew => Purpose::Renew,
         CallKind::Release => Purpose::Release,
+        CallKind::Announce => Purpose::Announce,
     }
 }
 

@@ -88,7 +88,8 @@ fn an_observed_winner_cancels_a_pending_attempt() {
 /// When each of fifty candidates tries first, after this has happened to the Lease that it watches.
 fn first_tries(happens: impl Fn(&mut Scenario)) -> Vec<Duration> {
     let first_try = |seed| {
-        let identity = leasehold::election::Identity { name: format!("pod-{seed}"), incarnation: "i".into() };
+        let identity =
+            leasehold::election::Identity { name: format!("pod-{seed}"), incarnation: "i".into(), revision: None };
         let mut scenario = Scenario::new();
         scenario.election = leasehold::election::Election::new(identity, Timing::default(), seed);
         scenario.put(held(RIVAL, 15), Annotations::default());

@@ -89,7 +89,7 @@ impl Scenario {
     }
 
     pub fn with(name: &str, incarnation: &str, timing: Timing) -> Scenario {
-        let identity = Identity { name: name.into(), incarnation: incarnation.into() };
+        let identity = Identity { name: name.into(), incarnation: incarnation.into(), revision: None };
         Scenario {
             election: Election::new(identity, timing, 7),
             now: Now { boot: BootTime(3_600_000_000_000), wall: EPOCH },

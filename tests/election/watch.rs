@@ -147,7 +147,7 @@ fn a_watch_that_breaks_is_followed_by_polls_and_one_that_stands_ends_them() {
 fn a_broken_watch_polls_soon_but_not_all_candidates_at_once() {
     let gap = |seed: u64| {
         let mut scenario = Scenario::new();
-        let identity = leasehold::election::Identity { name: ME.into(), incarnation: "i".into() };
+        let identity = leasehold::election::Identity { name: ME.into(), incarnation: "i".into(), revision: None };
         scenario.election = leasehold::election::Election::new(identity, scenario.timing(), seed);
         scenario.put(held(RIVAL, 3600), Annotations::default());
         scenario.look();

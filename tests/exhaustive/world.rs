@@ -125,7 +125,7 @@ pub struct Cast {
 
 impl Cast {
     fn election(&self, node: usize, incarnation: &str, mistake: Option<Mutant>) -> Election {
-        let identity = Identity { name: self.names[node].into(), incarnation: incarnation.into() };
+        let identity = Identity { name: self.names[node].into(), incarnation: incarnation.into(), revision: None };
         let lease = Duration::from_secs(self.lease_seconds[node]);
         let timing = Timing::new(lease, lease * 3 / 4, lease / 4, None).expect("they fit");
         Election::new(identity, timing, 0).with_mistake(mistake)
@@ -430,7 +430,15 @@ impl World {
                 return Err("a release of what is another's".into());
             }
             CallKind::Renew if this.work.is_none() => return Err("a renewal without a term".into()),
-            CallKind::Observe | CallKind::Renew | CallKind::Release => {}
+            CallKind::Announce
+                if self
+                    .lease
+                    .as_ref()
+                    .is_some_and(|lease| replaces(&request, lease) && changes_record(&request, lease)) =>
+            {
+                return Err("an announcement that changes the record".into());
+            }
+            CallKind::Observe | CallKind::Renew | CallKind::Release | CallKind::Announce => {}
         }
         this.call = Some(InFlight { number, request, answer: None, answered_at: 0 });
         Ok(())
@@ -507,6 +515,10 @@ impl World {
 }
 
 /// Whether the API server would apply it.
+fn changes_record(request: &Request, lease: &Snapshot) -> bool {
+    matches!(request, Request::Replace { content, .. } if content.record != lease.record)
+}
+
 fn replaces(request: &Request, lease: &Snapshot) -> bool {
     matches!(request, Request::Replace { version, .. } if *version == lease.version)
 }

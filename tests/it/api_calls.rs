@@ -102,7 +102,7 @@ struct Candidate {
 
 impl Candidate {
     fn new(name: &str, incarnation: &str) -> Candidate {
-        let identity = Identity { name: name.to_owned(), incarnation: incarnation.to_owned() };
+        let identity = Identity { name: name.to_owned(), incarnation: incarnation.to_owned(), revision: None };
         let exchange = LeaseStore::new(NAMESPACE, "web");
         Candidate { election: Election::new(identity, Timing::default(), 1), exchange, asked: None }
     }

@@ -136,7 +136,7 @@ impl<A: Api> World<A> {
         }
         process.life = life;
         process.lives = life + 1;
-        let identity = Identity { name, incarnation: process.incarnation.clone() };
+        let identity = Identity { name, incarnation: process.incarnation.clone(), revision: None };
         process.process = Some(Process {
             election: Election::new(identity, timing, seed).with_mistake(mistake),
             client: A::client(mistake),
