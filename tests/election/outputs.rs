@@ -35,6 +35,9 @@ fn any_snapshot(random: &mut Jitter, scenario: &Scenario) -> Snapshot {
             token: name(random).map(Into::into),
             yield_to: name(random).filter(|_| below(random, 4) == 0).map(Into::into),
             yielded_to: name(random).map(Into::into),
+            successor: name(random).map(Into::into),
+            successor_revision: name(random).map(Into::into),
+            holder_revision: name(random).map(Into::into),
         },
         coordinated: below(random, 20) == 0,
     }

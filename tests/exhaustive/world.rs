@@ -514,11 +514,12 @@ impl World {
     }
 }
 
-/// Whether the API server would apply it.
+/// Whether it would be a sign of life.
 fn changes_record(request: &Request, lease: &Snapshot) -> bool {
     matches!(request, Request::Replace { content, .. } if content.record != lease.record)
 }
 
+/// Whether the API server would apply it.
 fn replaces(request: &Request, lease: &Snapshot) -> bool {
     matches!(request, Request::Replace { version, .. } if *version == lease.version)
 }
