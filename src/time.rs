@@ -148,6 +148,17 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     (era * 400 + year + carry, month, day)
 }
 
+/// A span for people: `2.1s`, `3m 12s`, `5h 3m`, `2d 4h`.
+pub fn human(span: Duration) -> String {
+    let seconds = span.as_secs();
+    match seconds {
+        0..60 => format!("{:.1}s", span.as_secs_f64()),
+        60..3600 => format!("{}m {}s", seconds / 60, seconds % 60),
+        3600..86400 => format!("{}h {}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d {}h", seconds / 86400, seconds / 3600 % 24),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,6 +214,14 @@ mod tests {
             "２026-11-22T15:04:05Z",
         ] {
             assert_eq!(WallTime::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn spans_are_short_and_readable() {
+        for (seconds, expected) in [(0, "0.0s"), (59, "59.0s"), (192, "3m 12s"), (18_180, "5h 3m"), (187_200, "2d 4h")]
+        {
+            assert_eq!(human(Duration::from_secs(seconds)), expected);
         }
     }
 }

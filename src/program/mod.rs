@@ -8,7 +8,6 @@ pub mod command;
 pub mod config;
 pub mod health;
 pub mod http;
-mod install;
 mod log;
 pub mod metrics;
 pub mod routing;
@@ -51,7 +50,6 @@ const MISCONFIGURED: u8 = 2;
 
 /// Arguments and environment → configuration → run → exit code.
 pub fn main() -> ExitCode {
-    sys::share_one_heap();
     let arguments: Vec<_> = env::args_os().skip(1).collect();
     match config::parse(&arguments, &|name| env::var_os(name), &namespace_file) {
         Ok(Invocation::Run(config)) => take_part(&config),
@@ -63,7 +61,7 @@ pub fn main() -> ExitCode {
             start_log(&config.log);
             finish(cli::hand_over(&config))
         }
-        Ok(Invocation::Install(folder)) => finish(install::install(&folder)),
+        Ok(Invocation::Install(folder)) => finish(cli::install(&folder)),
         Ok(Invocation::Help) => {
             print!("{}", config::help());
             ExitCode::SUCCESS
@@ -153,7 +151,11 @@ fn try_run(config: &Config, signals: Signals) -> Result<ExitCode, String> {
     let setup = runtime::Setup {
         namespace: namespace.clone(),
         lease: lease_name.clone(),
-        identity: Identity { name: config.identity.clone(), incarnation: incarnation.name.clone(), revision: None },
+        identity: Identity {
+            name: config.identity.clone(),
+            incarnation: incarnation.name.clone(),
+            revision: config.pod_revision.clone(),
+        },
         timing: config.timing,
         calls: client()?,
         watch: Arc::new(client()?),
@@ -344,7 +346,7 @@ impl Observer for Stage<'_> {
             ),
             Event::Coordinated => warn!(
                 "the Lease {lease} has spec.strategy set, so coordinated leader election names its holders: not \
-                 campaigning; use another LEASE_NAME, or remove spec.strategy"
+                 campaigning; use another LEASE_NAME, or remove spec.strategy and spec.preferredHolder together"
             ),
             Event::AlreadyLeading => info!("asked to hand over to {me}, which leads already"),
         }

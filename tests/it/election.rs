@@ -65,6 +65,7 @@ fn a_coordinated_lease_is_refused_and_said() {
     world.make_lease(&json!({ "strategy": "OldestEmulationVersion" }));
     let candidate = world.candidate("pod-a", Pace::Hours).start();
     candidate.says("has spec.strategy set, so coordinated leader election names its holders: not campaigning");
+    candidate.says("remove spec.strategy and spec.preferredHolder together");
     assert!(!candidate.leads());
     let untouched = world.lease().expect("a Lease");
     assert_eq!((untouched.holder.as_str(), world.lease_history().len()), ("", 1), "{untouched:?}");
@@ -72,4 +73,7 @@ fn a_coordinated_lease_is_refused_and_said() {
     candidate.wait_until_it_leads();
     world.patch_lease(&json!({ "spec": { "strategy": "OldestEmulationVersion" } }));
     candidate.says("stopped being leader: the Lease was handed to coordinated leader election");
+    let asked = world.candidate("pod-a", Pace::Hours).args(["yield"]).start();
+    assert_eq!(asked.exit_code(), 1);
+    asked.says("remove spec.strategy and spec.preferredHolder together");
 }

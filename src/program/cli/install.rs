@@ -9,30 +9,30 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// What it is called there.
+/// The copy's name.
 const NAME: &str = "leasehold";
-/// Anybody may run it, and nobody change it but its owner.
+/// Anyone may run it; only its owner may change it.
 const MODE: u32 = 0o755;
 
-/// Copies the running program to `folder/leasehold`. Whoever runs that meanwhile has the old one or the new one, never
-/// a part.
+/// Copies the running program to `folder/leasehold`. A process that starts it meanwhile gets the old file or the new
+/// one, never a part.
 ///
 /// # Errors
 ///
 /// What could not be read or written, and why.
-pub fn install(folder: &Path) -> Result<(), String> {
+pub(in crate::program) fn install(folder: &Path) -> Result<(), String> {
     let target = folder.join(NAME);
     let partial = folder.join(format!(".{NAME}.{}", std::process::id()));
-    let wrong = |error: io::Error| {
+    let failed = |error: io::Error| {
         let _ = fs::remove_file(&partial);
         format!(
-            "{} cannot be written: {error}; FOLDER must be a folder that this user may write to, as an emptyDir that is \
-             mounted there",
+            "{} cannot be written: {error}; FOLDER must be a folder that this user may write to, such as a mounted \
+             emptyDir",
             target.display()
         )
     };
     let own = env::current_exe().map_err(|error| format!("the running binary cannot be found: {error}"))?;
-    fs::copy(own, &partial).map_err(wrong)?;
-    fs::set_permissions(&partial, Permissions::from_mode(MODE)).map_err(wrong)?;
-    fs::rename(&partial, &target).map_err(wrong)
+    fs::copy(own, &partial).map_err(failed)?;
+    fs::set_permissions(&partial, Permissions::from_mode(MODE)).map_err(failed)?;
+    fs::rename(&partial, &target).map_err(failed)
 }

@@ -1,0 +1,95 @@
+//! `leasehold yield`: asks the leader to hand over (P17), and waits until it has.
+//!
+//! IO.
+
+use std::thread;
+use std::time::Duration;
+
+use super::{CALL_LIMIT, Outcome, get_lease, print_line, with_client};
+use crate::election::{Annotations, Content, Snapshot};
+use crate::environment::LeaseAccess;
+use crate::kube::{Client, Failure, Purpose, request};
+use crate::program::config::YieldConfig;
+use crate::sys;
+use crate::time::human;
+
+/// Between looks at the Lease while the hand-over is awaited.
+const LOOK: Duration = Duration::from_millis(100);
+/// How often the request is written again on a Lease that others change at the same time.
+const TRIES: u32 = 5;
+
+/// The leader that was asked, and its lease duration.
+struct Holder {
+    name: String,
+    lease_duration: Duration,
+}
+
+/// `leasehold yield`.
+///
+/// # Errors
+///
+/// Why there was no hand-over.
+pub(in crate::program) fn hand_over(config: &YieldConfig) -> Outcome {
+    with_client(&config.access, |client| {
+        let to = config.to.as_deref().unwrap_or_default();
+        let holder = ask(&config.access, &client, to)?;
+        if holder.name == to {
+            return print_line(&format!("{to} leads already"));
+        }
+        let whom = if to.is_empty() { "anyone else" } else { to };
+        print_line(&format!("asked {} to hand over to {whom}", holder.name))?;
+        wait(&config.access, &client, &holder)
+    })
+}
+
+/// Annotates the Lease with the request. The holder sees it through its watch.
+fn ask(access: &LeaseAccess, client: &Client, to: &str) -> Result<Holder, String> {
+    let LeaseAccess { namespace, lease_name, .. } = access;
+    let name = format!("{namespace}/{lease_name}");
+    for _ in 0..TRIES {
+        let lease = get_lease(access, client, Purpose::Yield)?.ok_or_else(|| format!("there is no Lease {name}"))?;
+        let Snapshot { record, annotations, coordinated, .. } = lease.snapshot();
+        if coordinated {
+            return Err(format!(
+                "the Lease {name} has spec.strategy set: coordinated leader election names its holders, and they do not \
+                 take requests to yield. To use leasehold, set another LEASE_NAME, or remove spec.strategy and \
+                 spec.preferredHolder together"
+            ));
+        }
+        let holder = record.holder.clone().ok_or_else(|| format!("nobody leads {name}: there is nobody to ask"))?;
+        let lease_duration = Duration::from_secs(record.lease_duration_seconds.unwrap_or_default().into());
+        let holder = Holder { name: holder, lease_duration };
+        if holder.name == to {
+            return Ok(holder);
+        }
+        let content = Content { record, annotations: Annotations { yield_to: Some(to.to_owned()), ..annotations } };
+        let request = request::replace_lease(namespace, lease_name, &lease.with(&content), Purpose::Yield);
+        match client.call(&request, CALL_LIMIT) {
+            Ok(_) => return Ok(holder),
+            Err(error) if error.failure == Failure::Conflict => {}
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Err(format!("the Lease {name} changed at each of {TRIES} tries, so the leader was not asked; try again"))
+}
+
+/// A holder that ignores the request goes on renewing: after two of its lease durations nothing will come of it.
+fn wait(access: &LeaseAccess, client: &Client, holder: &Holder) -> Outcome {
+    let began = sys::boot_time();
+    let until = began + holder.lease_duration * 2 + CALL_LIMIT;
+    loop {
+        let now = get_lease(access, client, Purpose::Yield)?.and_then(|lease| lease.snapshot().record.holder);
+        let waited = human(sys::boot_time().since(began));
+        match now {
+            Some(leader) if leader != holder.name => return print_line(&format!("{leader} leads, after {waited}")),
+            _ if sys::boot_time() >= until => {
+                let name = &holder.name;
+                return Err(format!(
+                    "nobody else has taken over from {name} in {waited}: is there another candidate, and is {name} a \
+                     leasehold?"
+                ));
+            }
+            _ => thread::sleep(LOOK),
+        }
+    }
+}
