@@ -182,7 +182,7 @@ fn facts(config: &Config, lease: &str) -> Facts {
     }
 }
 
-fn serve(port: u16, state: &Arc<SharedState>) -> Result<http::Web, String> {
+fn serve(port: u16, state: &Arc<SharedState>) -> Result<http::HttpServer, String> {
     let unusable = |error| format!("PORT {port} cannot be listened on: {error}; set PORT to one that is free");
     let listener = sys::listen(port).map_err(unusable)?;
     let address = listener.local_addr().map_err(unusable)?;
@@ -414,8 +414,7 @@ impl Stage<'_> {
 
     /// The Lease is released. HTTP is answered until the Service points elsewhere and the nodes have heard of it: no
     /// request need be lost that another can answer.
-    fn leave(self, web: http::Web) {
-        web.drain();
+    fn leave(self, web: http::HttpServer) {
         if let Some(routing) = self.routing {
             let until = sys::boot_time() + self.config.drain_timeout;
             let elsewhere = routing.drain(self.config.drain_timeout, self.config.timing.call_limit());

@@ -109,6 +109,7 @@ impl View for SharedState {
             fencing_token: term.map(|(term, _)| term.fencing_token()).or(known.token),
             valid_for,
             leader_since: record.filter(|record| record.holder.is_some()).and_then(|record| record.acquire_time),
+            successor: None,
             history: known.history.iter().cloned().collect(),
             service: self.service.clone().map(|name| ServiceView { name, target: known.target.clone() }),
         }

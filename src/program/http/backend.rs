@@ -1,113 +1,95 @@
-//! tiny_http behind the door: on a socket of its own that only the door connects to, with so few connections that none
-//! of its limits is ever met. THREADS, IO.
+//! tiny_http: reads the rewritten head, and writes what [`routes`](super::routes) answers. THREADS, IO.
+//!
+//! It serves one connection, which is made before it starts and lasts as long as the process. Its listener is shut down
+//! before it accepts that connection, so nothing else can ever connect, whoever shares the network namespace. Having
+//! no more to accept, all its threads but the one that serves the connection end within five seconds.
 
-use crate::program::http::answer::{Question, Reply};
+use crate::program::http::head;
+use crate::program::http::routes::HttpAnswer;
 use crate::sys;
-use std::io;
+use std::io::{self, ErrorKind, Read, Write};
 use std::mem::ManuallyDrop;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::thread;
-use tiny_http::{Header, Response, Server};
+use std::time::Duration;
+use tiny_http::{Header, Method, Request, Response, Server};
 
-/// What answers a question. It may block for as long as it likes: that costs this side's clients, never the election.
-pub(super) type Answerer = Arc<dyn Fn(&Question<'_>) -> Reply + Send + Sync>;
+/// Only a defect in tiny_http can make it take this long.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Room for an answer's head, in bytes.
+const HEAD_ROOM: usize = 2 << 10;
 
 /// A running tiny_http.
 pub(super) struct Backend {
-    address: SocketAddr,
-    listener: UnixStream,
-    dead: Arc<AtomicBool>,
+    server: ManuallyDrop<Server>,
+    connection: UnixStream,
+    body_max: usize,
 }
 
 impl Backend {
-    /// Starts a tiny_http whose requests `answerer` answers. `on_death` is called should it ever end by itself.
-    pub(super) fn start(answerer: Answerer, on_death: impl Fn() + Send + 'static) -> io::Result<Backend> {
-        let address = SocketAddr::from_abstract_name(unguessable_name())?;
+    pub(super) fn start() -> io::Result<Backend> {
+        // An abstract name needs no file system: the root of a scratch image is read-only.
+        let name = format!("leasehold-http-{:016x}{:016x}", sys::random_u64(), sys::random_u64());
+        let address = SocketAddr::from_abstract_name(name)?;
         let listener = UnixListener::bind_addr(&address)?;
-        let dead = Arc::new(AtomicBool::new(false));
-        // A listener and a stream are the same to the kernel; as a stream it has std's safe shutdown(2).
-        let handle = UnixStream::from(OwnedFd::from(listener.try_clone()?));
-        // tiny_http's Server panics when it is dropped with an abstract address. Its threads end when its listener is
-        // shut down, so it is never dropped.
+        let connection = UnixStream::connect_addr(&address)?;
+        connection.set_read_timeout(Some(LIMIT))?;
+        connection.set_write_timeout(Some(LIMIT))?;
+        // To the kernel a listener and a stream are the same; a stream has std's shutdown.
+        UnixStream::from(OwnedFd::from(listener.try_clone()?)).shutdown(Shutdown::Both)?;
+        // Dropping a Server panics if its address is abstract. It has nothing to free but a few bytes.
         let server = ManuallyDrop::new(Server::from_listener(listener, None).map_err(io::Error::other)?);
-        let obituary = Obituary { dead: Arc::clone(&dead), on_death };
-        thread::Builder::new().name("http-answer".to_owned()).spawn(move || {
-            let _told_however_it_ends = obituary;
-            // An error is the end of tiny_http's accept thread, which nothing revives.
-            while let Ok(request) = server.recv() {
-                let reply = answerer(&question(&request));
-                // It can only fail because the door has hung up, which the door knows best.
-                let _ = request.respond(response(reply));
-            }
-        })?;
-        Ok(Backend { address, listener: handle, dead })
-    }
-
-    /// A new connection to it.
-    pub(super) fn connect(&self) -> io::Result<UnixStream> {
-        UnixStream::connect_addr(&self.address)
-    }
-
-    /// Whether it has ended: what was asked of it will not be answered.
-    pub(super) fn is_dead(&self) -> bool {
-        self.dead.load(SeqCst)
-    }
-
-    /// Ends it, as an accept error would.
-    pub(super) fn stop(&self) {
-        // Its accept(2) fails at once, its pool winds down, recv() reports the failure. It cannot fail but for a
-        // listener that is shut down already.
-        let _ = self.listener.shutdown(Shutdown::Both);
-    }
-}
-
-impl Drop for Backend {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-/// Says that the answering thread is gone, be it by a panic.
-struct Obituary<F: Fn()> {
-    dead: Arc<AtomicBool>,
-    on_death: F,
-}
-
-impl<F: Fn()> Drop for Obituary<F> {
-    fn drop(&mut self) {
-        self.dead.store(true, SeqCst);
-        (self.on_death)();
-    }
-}
-
-/// An abstract name needs no file system, which a scratch image mounted read-only does not offer.
-fn unguessable_name() -> String {
-    format!("leasehold-http-{:016x}{:016x}", sys::random_u64(), sys::random_u64())
-}
-
-fn question(request: &tiny_http::Request) -> Question<'_> {
-    let accept = request.headers().iter().find(|field| field.field.equiv("Accept"));
-    Question {
-        method: request.method().as_str(),
-        path: request.url(),
-        html: accept.is_some_and(|field| field.value == "text/html"),
-    }
-}
-
-fn response(reply: Reply) -> Response<io::Cursor<Vec<u8>>> {
-    let fields = reply.fields();
-    // tiny_http would turn to chunks above 32 KiB; the door reads by Content-Length.
-    let mut response =
-        Response::from_data(reply.body).with_status_code(reply.status).with_chunked_threshold(usize::MAX);
-    for (name, value) in fields {
-        if let Ok(field) = Header::from_bytes(name, value) {
-            response.add_header(field);
+        match server.recv_timeout(LIMIT) {
+            Err(_closed) => Ok(Backend { server, connection, body_max: socket_room()?.saturating_sub(HEAD_ROOM) }),
+            Ok(_) => Err(io::Error::other("tiny_http accepts from a listener that is shut down")),
         }
     }
-    response
+
+    /// Passes a [rewritten](head::rewrite) head on; the answer's bytes, which end the client's connection.
+    pub(super) fn ask(&mut self, head: &str, route: impl FnOnce(&Request) -> HttpAnswer) -> io::Result<Vec<u8>> {
+        self.connection.write_all(head.as_bytes())?;
+        let request = self.server.recv_timeout(LIMIT)?.ok_or(ErrorKind::TimedOut)?;
+        let answer = route(&request).within(self.body_max);
+        let body = if *request.method() == Method::Head { 0 } else { answer.body.len() };
+        request.respond(response(answer))?;
+        self.read_answer(body)
+    }
+
+    fn read_answer(&mut self, body: usize) -> io::Result<Vec<u8>> {
+        let (mut answer, mut chunk) = (Vec::new(), [0; 4096]);
+        loop {
+            if let Some(end) = head::end(&answer, 0).filter(|end| answer.len() >= end + body) {
+                // tiny_http lets no answer carry this field.
+                answer.splice(end - 2..end - 2, *b"Connection: close\r\n");
+                return Ok(answer);
+            }
+            match self.connection.read(&mut chunk)? {
+                0 => return Err(ErrorKind::UnexpectedEof.into()),
+                count => answer.extend_from_slice(&chunk[..count]),
+            }
+        }
+    }
+}
+
+/// Bytes that a local socket takes while nobody reads. An answer must fit: the thread that writes it also reads it.
+fn socket_room() -> io::Result<usize> {
+    let (mut writer, _reader) = UnixStream::pair()?;
+    writer.set_nonblocking(true)?;
+    let mut room = 0;
+    while let Ok(count) = writer.write(&[0; 1024]) {
+        room += count;
+    }
+    Ok(room)
+}
+
+fn response(answer: HttpAnswer) -> Response<io::Cursor<Vec<u8>>> {
+    let fields = answer.fields();
+    let response = Response::from_data(answer.body).with_status_code(answer.status);
+    // read_answer counts on a body that is not chunked.
+    fields
+        .filter_map(|(name, value)| Header::from_bytes(name, value).ok())
+        .fold(response.with_chunked_threshold(usize::MAX), |response, field| response.with_header(field))
 }

@@ -1,68 +1,47 @@
-//! What the door counts, and its form in the metrics.
-//!
-//! PURE: atomics and text.
+//! What the front counts, and its form in the metrics. PURE.
 
 use crate::program::metrics::{Kind, Text};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Purpose a connection or a request got no answer of the server behind the door.
+/// Why a connection or a request got no answer from tiny_http.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rejection {
-    /// The head was malformed, too large, or announced a body.
+    /// The head was malformed or too large.
     Refused,
     /// The head took longer than its limit.
     Slow,
     /// The connection was closed to make room for another.
     Crowded,
-    /// The client did not take its answer within the limit, or too many bytes were owed to such clients.
+    /// The client did not take its answer within the limit.
     Stalled,
-    /// The server behind the door did not answer.
+    /// tiny_http did not answer.
     Unavailable,
     /// A connection could not be accepted.
     Accept,
 }
 
-impl Rejection {
-    const ALL: [(Rejection, &'static str); 6] = [
-        (Rejection::Refused, "refused"),
-        (Rejection::Slow, "slow"),
-        (Rejection::Crowded, "crowded"),
-        (Rejection::Stalled, "stalled"),
-        (Rejection::Unavailable, "unavailable"),
-        (Rejection::Accept, "accept"),
-    ];
-}
+const LABELS: [&str; 6] = ["refused", "slow", "crowded", "stalled", "unavailable", "accept"];
 
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    connections: AtomicU64,
-    requests: AtomicU64,
-    rejections: [AtomicU64; Rejection::ALL.len()],
+    pub(super) connections: usize,
+    pub(super) requests: u64,
+    rejections: [u64; LABELS.len()],
 }
 
 impl Counters {
-    pub(super) fn reject(&self, reason: Rejection) {
-        self.rejections[reason as usize].fetch_add(1, Relaxed);
-    }
-
-    pub(super) fn request(&self) {
-        self.requests.fetch_add(1, Relaxed);
-    }
-
-    pub(super) fn set_connections(&self, count: usize) {
-        self.connections.store(count as u64, Relaxed);
+    pub(super) fn reject(&mut self, reason: Rejection) {
+        self.rejections[reason as usize] += 1;
     }
 
     pub(super) fn write(&self, text: &mut Text) {
         text.family("leasehold_http_connections", Kind::Gauge, "Client connections open.");
-        text.sample("leasehold_http_connections", &[], self.connections.load(Relaxed));
-        text.family("leasehold_http_requests_total", Kind::Counter, "Requests with a sane head.");
-        text.sample("leasehold_http_requests_total", &[], self.requests.load(Relaxed));
+        text.sample("leasehold_http_connections", &[], self.connections);
+        text.family("leasehold_http_requests_total", Kind::Counter, "Requests with a well-formed head.");
+        text.sample("leasehold_http_requests_total", &[], self.requests);
         let help = "Connections and requests that were turned away, by reason.";
         text.family("leasehold_http_rejected_total", Kind::Counter, help);
-        for (reason, label) in Rejection::ALL {
-            let count = self.rejections[reason as usize].load(Relaxed);
-            text.sample("leasehold_http_rejected_total", &[("reason", label)], count);
+        for (reason, count) in LABELS.iter().zip(self.rejections) {
+            text.sample("leasehold_http_rejected_total", &[("reason", reason)], count);
         }
     }
 }

@@ -1,36 +1,41 @@
 //! The HTTP side: who leads, health, metrics, and a page for people.
 //!
-//! tiny_http answers; the `door` stands before it and is what clients meet. It bounds everything a client can make
-//! the process spend: connections, bytes, time. `docs/adr` says why there are two.
+//! [`front`] stands before tiny_http, which answers. It bounds what clients can make the process spend: connections,
+//! bytes, time. Each connection carries one request, so what a client sends after it is never read.
+//! `docs/adr/0003-the-door-before-tiny-http.md` says why there are two.
 //!
-//! THREADS, IO. Nothing here is ever waited for by the election: the two share only what a [`View`] reads.
+//! THREADS, IO. The election never waits for anything here: the two share only what a [`View`] reads.
 
-mod answer;
 mod backend;
-mod client;
 mod counters;
-mod door;
+mod front;
 mod head;
 mod page;
 mod process;
-mod upstream;
+mod routes;
 
 use crate::election::Version;
+use crate::sys;
 use crate::time::WallTime;
-use answer::Question;
+use backend::Backend;
 use counters::Counters;
-use door::Door;
-use std::io::{self, Write};
+use front::Front;
+use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+/// Bytes the kernel may buffer for a connection, out and in (it takes twice as much, for its own bookkeeping).
+const SOCKET_BUFFERS: (u32, u32) = (16 << 10, 8 << 10);
+
+/// Seconds for which the kernel keeps a connection on which nothing has arrived yet.
+const DEFER_SECONDS: i32 = 5;
+
 /// What the HTTP side shows. Each is asked anew for every request, and answers for the moment it is asked.
 ///
-/// An implementation must not hold, while it makes a call or waits, any lock that these take.
+/// One thread asks and serves every client: an implementation must not wait, nor hold a lock that these take while it waits.
 pub trait View: Send + Sync {
     /// Who leads, and for how long yet.
     fn leadership(&self) -> LeadershipView;
@@ -59,6 +64,8 @@ pub struct LeadershipView {
     pub fencing_token: Option<Version>,
     /// How much longer this process may lead without another renewal; zero when it does not lead.
     pub valid_for: Duration,
+    /// The candidate that is next in line, where the Lease names one.
+    pub successor: Option<String>,
     /// When the leader acquired the Lease, by the clock it wrote.
     pub leader_since: Option<WallTime>,
     /// Changes of holder that this process has seen, the earliest first.
@@ -72,7 +79,7 @@ pub struct LeadershipView {
 pub struct TransitionView {
     /// When it was seen.
     pub at: WallTime,
-    /// Who has held the Lease since; `None`: nobody.
+    /// The holder since then; `None` if there is none.
     pub leader: Option<String>,
 }
 
@@ -87,144 +94,81 @@ pub struct ServiceView {
 
 /// Bounds on what clients can make the HTTP side spend. The defaults suit a pod with 8 MiB of memory.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Connections open at a time. One more closes the one that is missed least: the longest idle, as a rule.
-    pub clients: usize,
-    /// How long a connection is safe from being closed to make room while its first request is on its way.
-    pub fresh: Duration,
+pub struct HttpLimits {
+    /// Connections open at a time. One more closes the one that has been unfinished longest.
+    pub connections: usize,
     /// Bytes of a request's head.
     pub head_bytes: usize,
-    /// From a head's first byte to its last.
+    /// From accepting a connection to its head's last byte.
     pub head: Duration,
-    /// From an answer, or from the connection's beginning, to the next request's first byte.
-    pub idle: Duration,
-    /// From a head's last byte until the server behind the door has answered.
-    pub answer: Duration,
     /// From an answer's first byte to its last.
     pub write: Duration,
-    /// After a refusal: how long what the client is still sending is read and thrown away, so that it reads the
-    /// refusal and not a reset connection.
-    pub linger: Duration,
-    /// Bytes owed to clients that are slow to take them, over all connections. Beyond, the slowest is closed.
-    pub owed_bytes: usize,
-    /// From [`Web::stop`] to its return, at most.
+    /// After the answer: how long what the client still sends is discarded, so that it reads the answer and not a reset.
+    pub closing: Duration,
+    /// From [`HttpServer::stop`] to its return, at most.
     pub stop: Duration,
 }
 
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            clients: 64,
-            fresh: Duration::from_millis(20),
+impl Default for HttpLimits {
+    fn default() -> HttpLimits {
+        HttpLimits {
+            connections: 32,
             head_bytes: 8 << 10,
             head: Duration::from_secs(5),
-            idle: Duration::from_secs(30),
-            answer: Duration::from_secs(5),
             write: Duration::from_secs(5),
-            linger: Duration::from_secs(1),
-            owed_bytes: 256 << 10,
+            closing: Duration::from_secs(1),
             stop: Duration::from_secs(2),
         }
     }
 }
 
-/// Serves `view` on `listener`, within the default [`Limits`].
-pub fn serve(listener: TcpListener, view: Arc<dyn View>) -> io::Result<Web> {
-    serve_within(Limits::default(), listener, view)
+/// Serves `view` on `listener`, within the default [`HttpLimits`].
+pub fn serve(listener: TcpListener, view: Arc<dyn View>) -> io::Result<HttpServer> {
+    serve_within(HttpLimits::default(), listener, view)
 }
 
 /// Serves `view` on `listener`, within `limits`.
-pub fn serve_within(limits: Limits, listener: TcpListener, view: Arc<dyn View>) -> io::Result<Web> {
-    let (waker, woken) = UnixStream::pair()?;
-    let control = Arc::new(Control::new(waker)?);
-    let shown = Arc::clone(&control);
-    let answerer = move |question: &Question<'_>| answer::answer(question, &*view, &shown.counters);
-    let door = Door::new(limits, listener, woken, Arc::clone(&control), Arc::new(answerer))?;
-    let thread = thread::Builder::new().name("http-door".to_owned()).spawn(move || door.run())?;
-    Ok(Web { control, thread: Some(thread) })
+pub fn serve_within(limits: HttpLimits, listener: TcpListener, view: Arc<dyn View>) -> io::Result<HttpServer> {
+    listener.set_nonblocking(true)?;
+    sys::bound_socket_buffers(&listener, SOCKET_BUFFERS.0, SOCKET_BUFFERS.1)?;
+    sys::defer_accept(&listener, DEFER_SECONDS)?;
+    let (stop, stopped) = UnixStream::pair()?;
+    let front = Front {
+        limits,
+        listener: Some(listener),
+        stop: stopped,
+        backend: Backend::start()?,
+        view,
+        counters: Counters::default(),
+        connections: Vec::new(),
+        until: None,
+    };
+    let thread = thread::Builder::new().name("http".to_owned()).spawn(move || front.run())?;
+    Ok(HttpServer { stop: Some(stop), thread: Some(thread) })
 }
 
-/// For the properties in `fuzz/` only: once what was received is a whole head that is served, its length and the head
-/// that goes to the server behind the door; else the status of the refusal, or `None` while it is the beginning of one.
+/// For the properties in `fuzz/` only: once what was received begins with a whole head, its length, and the head that
+/// tiny_http is given for it, if any.
 #[doc(hidden)]
-pub fn read_head(received: &[u8]) -> Option<Result<(usize, Vec<u8>), u16>> {
-    match head::read(received) {
-        head::Head::Partial => None,
-        head::Head::Whole(request) => Some(Ok((request.length, request.rewritten))),
-        head::Head::Refused(refusal) => Some(Err(refusal.status)),
-    }
+pub fn read_head(received: &[u8]) -> Option<(usize, Option<String>)> {
+    head::end(received, 0).map(|end| (end, head::rewrite(&received[..end])))
 }
 
-/// A running HTTP side. Dropping it tells it to stop; [`stop`](Web::stop) also waits until it has.
+/// A running HTTP side. Dropping it tells it to stop; [`stop`](HttpServer::stop) also waits until it has.
 #[derive(Debug)]
-pub struct Web {
-    control: Arc<Control>,
+pub struct HttpServer {
+    /// The front stops when this is closed.
+    stop: Option<UnixStream>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Web {
-    /// From now on each answer is its connection's last, so that clients which keep connections open come back through
-    /// the Service, to wherever it points by then.
-    pub fn drain(&self) {
-        self.control.enter(Stage::Draining);
-    }
-
-    /// Accepts no more connections, answers what has been asked, and returns when that is done (or in
-    /// [`Limits::stop`]).
+impl HttpServer {
+    /// Accepts no more connections, answers the requests that have arrived, and returns when that is done (or in
+    /// [`HttpLimits::stop`]).
     pub fn stop(mut self) {
-        self.control.enter(Stage::Stopping);
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            log::error!("the HTTP door had ended in a panic");
+        self.stop = None;
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            log::error!("the HTTP thread panicked");
         }
-    }
-}
-
-impl Drop for Web {
-    fn drop(&mut self) {
-        self.control.enter(Stage::Stopping);
-    }
-}
-
-/// What the door is about to do. It only ever moves on.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Stage {
-    Serving = 0,
-    Draining = 1,
-    Stopping = 2,
-}
-
-/// What the door shares with other threads.
-#[derive(Debug)]
-struct Control {
-    stage: AtomicU8,
-    waker: UnixStream,
-    counters: Counters,
-}
-
-impl Control {
-    fn new(waker: UnixStream) -> io::Result<Control> {
-        waker.set_nonblocking(true)?;
-        Ok(Control { stage: AtomicU8::new(Stage::Serving as u8), waker, counters: Counters::default() })
-    }
-
-    fn enter(&self, stage: Stage) {
-        self.stage.fetch_max(stage as u8, SeqCst);
-        self.wake();
-    }
-
-    fn stage(&self) -> Stage {
-        match self.stage.load(SeqCst) {
-            0 => Stage::Serving,
-            1 => Stage::Draining,
-            _ => Stage::Stopping,
-        }
-    }
-
-    /// Has the door look around.
-    fn wake(&self) {
-        // Full means that it has been told already; closed, that there is no door any more.
-        let _ = (&self.waker).write(&[1]);
     }
 }

@@ -100,6 +100,9 @@ impl Display for Facts<'_> {
         if let Some(since) = view.leader_since {
             fact(f, "Leading since", format_args!("{} ago", Ago { at: since, now: self.now }))?;
         }
+        if let Some(successor) = &view.successor {
+            fact(f, "Next in line", Name(successor))?;
+        }
         fact(f, "Transitions", view.transitions)?;
         if let Some(token) = view.fencing_token {
             fact(f, "Fencing token", token)?;
@@ -234,6 +237,7 @@ mod tests {
             transitions: 3,
             fencing_token: Some(u128::MAX),
             valid_for: Duration::from_millis(7_340),
+            successor: Some(name.to_owned()),
             leader_since: Some(WallTime(NOW.0 - 90_000_000)),
             history: vec![ago(400_000, Some("pod-a")), ago(120, None), ago(90, Some(name))],
             service: Some(ServiceView { name: name.to_owned(), target: Some(name.to_owned()) }),

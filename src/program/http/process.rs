@@ -1,6 +1,7 @@
 //! The `process_*` metrics that every Prometheus client library has, from `/proc`. IO.
 
 use crate::program::metrics::{Kind, Text};
+use crate::sys;
 use std::fs;
 use std::sync::LazyLock;
 
@@ -9,11 +10,11 @@ const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Does not change, and `/proc/stat` takes the kernel longer than all the rest together.
 static STARTED: LazyLock<Option<f64>> =
-    LazyLock::new(|| start_time(&fs::read_to_string("/proc/self/stat").ok()?, &fs::read_to_string("/proc/stat").ok()?));
+    LazyLock::new(|| start_time(&fs::read("/proc/self/stat").ok()?, &fs::read_to_string("/proc/stat").ok()?));
 
 /// Adds what this process uses. What cannot be read is left out.
 pub(super) fn write(text: &mut Text) {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let stat = fs::read("/proc/self/stat").unwrap_or_default();
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let gauge = |name: &'static str, help: &'static str, value: Option<f64>| (name, Kind::Gauge, help, value);
@@ -37,17 +38,15 @@ fn whole(text: &str) -> Option<f64> {
     text.parse::<u64>().ok().map(|number| number as f64)
 }
 
-/// Field `number` of `stat`, as proc(5) counts them. The second, the program's name, may hold blanks and parentheses.
-fn stat_field(stat: &str, number: usize) -> Option<f64> {
-    let (_, after_name) = stat.rsplit_once(')')?;
-    whole(after_name.split_ascii_whitespace().nth(number.checked_sub(3)?)?)
+fn stat_field(stat: &[u8], number: usize) -> Option<f64> {
+    whole(sys::stat_field(stat, number)?)
 }
 
-fn cpu_seconds(stat: &str) -> Option<f64> {
+fn cpu_seconds(stat: &[u8]) -> Option<f64> {
     Some((stat_field(stat, 14)? + stat_field(stat, 15)?) / TICKS_PER_SECOND)
 }
 
-fn start_time(stat: &str, boot: &str) -> Option<f64> {
+fn start_time(stat: &[u8], boot: &str) -> Option<f64> {
     let booted = boot.lines().find_map(|line| line.strip_prefix("btime "))?.trim();
     Some(whole(booted)? + stat_field(stat, 22)? / TICKS_PER_SECOND)
 }
@@ -77,11 +76,11 @@ mod tests {
 
     #[test]
     fn a_program_name_with_blanks_and_parentheses_does_not_shift_the_fields() {
-        let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194560 100 0 0 0 250 150 0 0 20 0 6 0 12300 9999 888 1";
+        let stat = b"7 (a) b (c)) S 1 7 7 0 -1 4194560 100 0 0 0 250 150 0 0 20 0 6 0 12300 9999 888 1";
         assert_eq!(cpu_seconds(stat), Some(4.0));
         assert_eq!(start_time(stat, "cpu 1 2\nbtime 1000\nprocesses 3\n"), Some(1123.0));
         assert_eq!(start_time(stat, ""), None);
-        assert_eq!(cpu_seconds("garbage"), None);
+        assert_eq!(cpu_seconds(b"garbage"), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A served view whose answers a test decides, and a client that reads HTTP strictly.
 
-use leasehold::program::http::{LeadershipView, Limits, View, Web, serve_within};
+use leasehold::program::http::{HttpLimits, HttpServer, LeadershipView, View, serve_within};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -10,23 +10,13 @@ use std::time::Duration;
 pub(super) const HANG: Duration = Duration::from_secs(600);
 
 /// Limits that nothing in a test meets by accident, however slow the machine is.
-pub(super) const PATIENT: Limits = Limits {
-    clients: 64,
-    fresh: HANG,
-    head_bytes: 8 << 10,
-    head: HANG,
-    idle: HANG,
-    answer: HANG,
-    write: HANG,
-    linger: HANG,
-    owed_bytes: 256 << 10,
-    stop: HANG,
-};
+pub(super) const PATIENT: HttpLimits =
+    HttpLimits { connections: 32, head_bytes: 8 << 10, head: HANG, write: HANG, closing: HANG, stop: HANG };
 
 /// Runs whenever the view is asked who leads.
 type Hook = Box<dyn Fn() + Send + Sync>;
 
-pub(super) struct Told {
+pub(super) struct TestView {
     pub(super) leadership: Mutex<LeadershipView>,
     pub(super) health: Mutex<Result<(), String>>,
     pub(super) ready: Mutex<bool>,
@@ -34,7 +24,7 @@ pub(super) struct Told {
     hook: Hook,
 }
 
-impl View for Told {
+impl View for TestView {
     fn leadership(&self) -> LeadershipView {
         (self.hook)();
         self.leadership.lock().unwrap().clone()
@@ -51,14 +41,14 @@ impl View for Told {
 }
 
 pub(super) struct Served {
-    pub(super) web: Option<Web>,
+    pub(super) web: Option<HttpServer>,
     pub(super) address: SocketAddr,
-    pub(super) view: Arc<Told>,
+    pub(super) view: Arc<TestView>,
 }
 
-pub(super) fn told(hook: Hook) -> Arc<Told> {
+pub(super) fn test_view(hook: Hook) -> Arc<TestView> {
     let leadership = LeadershipView { lease: "ns/demo".into(), pod: "pod-a".into(), ..LeadershipView::default() };
-    Arc::new(Told {
+    Arc::new(TestView {
         leadership: Mutex::new(leadership),
         health: Mutex::new(Ok(())),
         ready: Mutex::new(true),
@@ -67,15 +57,15 @@ pub(super) fn told(hook: Hook) -> Arc<Told> {
     })
 }
 
-pub(super) fn served(limits: Limits) -> Served {
+pub(super) fn served(limits: HttpLimits) -> Served {
     served_with(limits, Box::new(|| {}))
 }
 
-pub(super) fn served_with(limits: Limits, hook: Hook) -> Served {
+pub(super) fn served_with(limits: HttpLimits, hook: Hook) -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let view = told(hook);
-    let web = serve_within(limits, listener, Arc::<Told>::clone(&view)).unwrap();
+    let view = test_view(hook);
+    let web = serve_within(limits, listener, Arc::<TestView>::clone(&view)).unwrap();
     Served { web: Some(web), address, view }
 }
 
@@ -89,13 +79,12 @@ impl Served {
         self.connect().get(path).unwrap()
     }
 
-    /// A metric of the door.
+    /// A metric of the HTTP side.
     pub(super) fn metric(&self, sample: &str) -> f64 {
         metric(&self.get("/metrics").text(), sample)
     }
 
-    /// Returns once the door has counted at least `count` for `sample`. Where a test's short limits hit the one who
-    /// asks, he asks again.
+    /// Returns once at least `count` was counted for `sample`. A question that meets a test's short limits is repeated.
     pub(super) fn await_metric(&self, sample: &str, count: f64) {
         let begun = std::time::Instant::now();
         while !self.connect().get("/metrics").is_ok_and(|answer| metric(&answer.text(), sample) >= count) {
@@ -106,14 +95,6 @@ impl Served {
 
     pub(super) fn stop(&mut self) {
         self.web.take().unwrap().stop();
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        if let Some(web) = self.web.take() {
-            drop(web);
-        }
     }
 }
 
@@ -142,7 +123,7 @@ impl Answer {
     }
 }
 
-/// One connection of a client.
+/// A client's connection.
 pub(super) struct Connection {
     reader: BufReader<TcpStream>,
 }
@@ -188,13 +169,15 @@ impl Connection {
             fields.push((name.to_owned(), value.to_owned()));
         }
         let mut answer = Answer { status, fields, body: Vec::new() };
+        assert_eq!(answer.field("Connection"), Some("close"));
         let length = answer.field("Content-Length").and_then(|length| length.parse().ok());
         let length: usize = length.ok_or_else(|| invalid("no Content-Length"))?;
         if has_body {
             answer.body = vec![0; length];
             self.reader.read_exact(&mut answer.body)?;
         }
-        Ok(answer)
+        // Whatever the client has sent: one answer, and no byte after it.
+        if self.reader.read(&mut [0])? != 0 { Err(invalid("more than one answer")) } else { Ok(answer) }
     }
 
     fn line(&mut self) -> io::Result<String> {
