@@ -86,6 +86,27 @@ pub enum ServiceEdit {
     Unsign,
     /// Deleted, and made anew.
     Recreate,
+    /// Left behind by another Lease, younger than all others here.
+    Fence {
+        token: u128,
+        target: String,
+    },
+}
+
+/// The uid of that Lease: it sorts after all others.
+pub const YOUNGER_LEASE: &str = "younger";
+
+/// How the API server treats the calls about Pod and Service, again and again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Misbehaviour {
+    /// An admission webhook removes the Pod's label.
+    RemovesLabel,
+    /// It removes the Service's fence.
+    RemovesFence,
+    /// It removes the key of the Service's selector.
+    RemovesSelector,
+    /// Every patch of the Service is a conflict.
+    Conflicts,
 }
 
 /// The record that client-go writes.
@@ -162,6 +183,8 @@ pub trait Api: Sized {
     ) -> Result<routing::RouteReply, routing::RouteFailure>;
     fn service(&self) -> Option<ServiceFacts>;
     fn edit_service(&mut self, edit: &ServiceEdit);
+    /// From now on, until it is called again.
+    fn misbehave(&mut self, how: Option<Misbehaviour>);
 
     fn facts(&self) -> Option<Facts>;
     /// The version of the last change.

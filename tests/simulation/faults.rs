@@ -155,6 +155,8 @@ impl<A: Api> World<A> {
         self.note(|_| "the faults stop".to_owned());
         self.healed = Some(self.now);
         self.outage = false;
+        self.misbehaves = false;
+        self.api.misbehave(None);
         for node in &mut self.nodes {
             node.deaf = None;
             node.mute = None;

@@ -10,7 +10,10 @@ use leasehold::election::{
 use leasehold::program::routing;
 use leasehold::time::WallTime;
 
-use crate::api::{Api, Conditions, Edit, Facts, FenceFacts, ForeignRecord, Outcome, ServiceEdit, ServiceFacts};
+use crate::api::{
+    Api, Conditions, Edit, Facts, FenceFacts, ForeignRecord, Misbehaviour, Outcome, ServiceEdit, ServiceFacts,
+    YOUNGER_LEASE,
+};
 use crate::routes;
 
 #[derive(Clone, Default)]
@@ -22,6 +25,7 @@ pub struct Model {
     labelled: Vec<usize>,
     service: Option<ServiceFacts>,
     services_made: u64,
+    misbehaviour: Option<Misbehaviour>,
     saved: Option<Box<Model>>,
 }
 
@@ -229,6 +233,9 @@ impl Api for Model {
     fn serve_route(&mut self, call: &RouteCall) -> Self::RouteReply {
         match &call.request {
             routing::RouteRequest::GetPod => return Ok(routes::labelled(self.labelled.contains(&call.node))),
+            routing::RouteRequest::LabelPod if self.misbehaviour == Some(Misbehaviour::RemovesLabel) => {
+                return Ok(routes::labelled(false));
+            }
             routing::RouteRequest::LabelPod => {
                 self.labelled.push(call.node);
                 return Ok(routes::labelled(true));
@@ -236,13 +243,19 @@ impl Api for Model {
             routing::RouteRequest::GetService => {}
             routing::RouteRequest::PatchService { version, uid, fence } => {
                 let service = self.service.as_mut().ok_or(routing::RouteFailure::NotFound)?;
-                if service.version != *version || service.uid != *uid {
+                let refused = self.misbehaviour == Some(Misbehaviour::Conflicts);
+                if refused || service.version != *version || service.uid != *uid {
                     return Err(routing::RouteFailure::Conflict);
                 }
                 self.version += 1;
                 service.version = self.version;
                 service.target = Some(routes::value(call.node));
                 service.fence = Some(FenceFacts { lease_uid: fence.lease_uid.clone(), token: fence.token });
+                match self.misbehaviour {
+                    Some(Misbehaviour::RemovesFence) => service.fence = None,
+                    Some(Misbehaviour::RemovesSelector) => service.target = None,
+                    _ => {}
+                }
             }
         }
         let service = self.service.as_ref().ok_or(routing::RouteFailure::NotFound)?;
@@ -277,8 +290,17 @@ impl Api for Model {
                 service.fence = None;
                 service.version = version;
             }
+            (ServiceEdit::Fence { token, target }, Some(service)) => {
+                service.target = Some(target.clone());
+                service.fence = Some(FenceFacts { lease_uid: YOUNGER_LEASE.to_owned(), token: *token });
+                service.version = version;
+            }
             (_, None) => {}
         }
+    }
+
+    fn misbehave(&mut self, how: Option<Misbehaviour>) {
+        self.misbehaviour = how;
     }
 
     fn facts(&self) -> Option<Facts> {

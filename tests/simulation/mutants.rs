@@ -15,7 +15,7 @@ use crate::schedule;
 /// Within so many schedules each must be caught; the main run is as long, or longer.
 const BUDGET: u64 = 400;
 
-const ALL: [AnyMutant; 18] = [
+const ALL: [AnyMutant; 22] = [
     AnyMutant::Election(Mutant::DeadlineFromReply),
     AnyMutant::Election(Mutant::ExpiryByWallClock),
     AnyMutant::Election(Mutant::ExpiryByOwnDuration),
@@ -30,6 +30,10 @@ const ALL: [AnyMutant; 18] = [
     AnyMutant::Election(Mutant::DeletionIsRelease),
     AnyMutant::Election(Mutant::LateAcquisitionLeads),
     AnyMutant::Election(Mutant::UnfencedRoute),
+    AnyMutant::Election(Mutant::FenceByLeaseAge),
+    AnyMutant::Election(Mutant::VoidFenceObeyed),
+    AnyMutant::Election(Mutant::UnpacedRoute),
+    AnyMutant::Election(Mutant::RouteByWatchAlone),
     AnyMutant::Node(NodeMistake::ClockStopsInSuspend),
     AnyMutant::Node(NodeMistake::NoKillTimer),
     AnyMutant::Node(NodeMistake::StoppedWhenTold),

@@ -157,7 +157,8 @@ impl<A: Api> World<A> {
         }
         self.handle(node, Input::Timer);
         if self.parameters.routes {
-            self.tell_route(node, routing::RouteInput::Timer);
+            let watches = self.nodes[node].watches;
+            self.tell_route(node, routing::RouteInput::Watching(watches));
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use leasehold::election::Mutant;
 use leasehold::program::routing::{self, RouteFailure, RouteInput, RouteOutput, RouteReply, Routing};
 
-use crate::api::{Api, Edit, Outcome, ServiceEdit};
+use crate::api::{Api, Edit, Misbehaviour, Outcome, ServiceEdit};
 use crate::clock::{MILLI, Real, SECOND};
 use crate::world::{Event, World};
 
@@ -30,6 +30,7 @@ pub enum Step<A: Api> {
     Arrive(Patch<A>),
     Reply { node: usize, life: usize, number: u64, call: A::RouteCall, outcome: Outcome<A::RouteReply> },
     Edit,
+    Misbehave,
 }
 
 /// A call about the Pod or the Service, on its way.
@@ -77,6 +78,7 @@ impl<A: Api> World<A> {
                 }
             }
             Step::Edit => self.edit_service(),
+            Step::Misbehave => self.misbehave(),
         }
     }
 
@@ -122,7 +124,11 @@ impl<A: Api> World<A> {
         if route.awaits.is_some() && !matches!(input, RouteInput::Reply { .. }) {
             return route.inbox.push_back(input);
         }
+        let begins = matches!(input, RouteInput::Lead(_));
         route.routing.handle(now, input);
+        if begins {
+            self.checks.route_begins(node);
+        }
         self.drain_route(node, life);
     }
 
@@ -170,7 +176,9 @@ impl<A: Api> World<A> {
             }
             return self.tell_route(node, RouteInput::Reply { call: number, result });
         }
-        self.checks.route_sent(node, A::route_conditions(&call));
+        let (at, retry_period) =
+            (self.nodes[node].clock.boot(self.now), self.parameters.nodes[node].timing.retry_period());
+        self.checks.route_sent(node, A::route_conditions(&call), at, retry_period);
         let (limit, quick) = (2 * SECOND, self.routes_random.within(300_000..=3 * MILLI));
         let trouble = !self.calm() && self.routes_random.chance(self.parameters.call_trouble);
         let (mut out, late) = (quick, self.routes_random.magnitude(MILLI..=20 * SECOND));
@@ -199,7 +207,9 @@ impl<A: Api> World<A> {
         let after = self.api.service();
         if before != after {
             self.note(|_| format!("node {node}'s route is applied: {after:?}"));
-            self.checks.routed(node, before.as_ref(), after.as_ref());
+            if !self.misbehaves {
+                self.checks.routed(node, before.as_ref(), after.as_ref());
+            }
             self.tell_routes();
         }
         let lost = self.nodes[node].deaf.is_some()
@@ -232,16 +242,44 @@ impl<A: Api> World<A> {
             // For a while two may lead by the operator's word: the Service must follow the later one.
             return self.edit_lease(&Edit::Holder(None));
         }
-        let edit = match self.routes_random.below(5) {
+        let elsewhere = value(self.routes_random.below(5));
+        let edit = match self.routes_random.below(7) {
             0 => ServiceEdit::Target(None),
             1 => ServiceEdit::Unsign,
             2 => ServiceEdit::Recreate,
-            _ => ServiceEdit::Target(Some(value(self.routes_random.below(5)))),
+            // From before all terms here, and from another history.
+            3 => ServiceEdit::Fence { token: u128::from(self.routes_random.within(1..=90)), target: elsewhere },
+            4 => ServiceEdit::Fence { token: self.api.version() + 1_000_000, target: elsewhere },
+            _ => ServiceEdit::Target(Some(elsewhere)),
         };
         self.note(|_| format!("an operator, to the Service: {edit:?}"));
         self.count("edits of the Service by hand");
         self.api.edit_service(&edit);
         self.tell_routes();
+    }
+
+    /// An admission webhook, or whatever makes each patch a conflict, comes or goes.
+    fn misbehave(&mut self) {
+        if self.calm() {
+            return;
+        }
+        self.misbehaves = !self.misbehaves;
+        let kinds = [
+            Misbehaviour::RemovesLabel,
+            Misbehaviour::RemovesFence,
+            Misbehaviour::RemovesSelector,
+            Misbehaviour::Conflicts,
+        ];
+        let how = Some(*self.routes_random.pick(&kinds)).filter(|_| self.misbehaves);
+        self.note(|_| format!("the API server, to routes: {how:?}"));
+        self.count("admission webhooks on routes");
+        self.api.misbehave(how);
+        self.schedule_misbehaviour();
+    }
+
+    pub fn schedule_misbehaviour(&mut self) {
+        let after = self.routes_random.within(0..=8 * self.parameters.fault_every);
+        self.schedule(after, Event::Route(Step::Misbehave));
     }
 
     pub fn schedule_service_edit(&mut self) {

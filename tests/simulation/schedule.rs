@@ -13,6 +13,9 @@ use crate::faults::LONGEST_EDITED_SECONDS;
 use crate::parameters::{AnyMutant, Parameters};
 use crate::world::World;
 
+/// A leader whose watch is silent reads the Service each minute, and some calls take seconds.
+const LOOK: Real = 70 * SECOND;
+
 /// What became of a schedule.
 pub struct Verdict {
     pub violation: Option<Violation>,
@@ -119,6 +122,10 @@ fn stays<A: Api>(world: &mut World<A>, lasting: Real) -> bool {
 
 /// The Service has followed.
 fn is_routed<A: Api>(world: &mut World<A>) -> bool {
+    let until = world.now + LOOK;
+    if world.parameters.routes && !world.run(until, |_| false) {
+        return false;
+    }
     if let Some((leader, token)) = leaders(world).first().copied().filter(|_| world.parameters.routes) {
         let service = world.api.service();
         world.checks.settled_on(leader, token, service.as_ref());

@@ -14,7 +14,10 @@ use leasehold::time::WallTime;
 use leasehold_apiserver::store::{self, Fields, LEASES, PODS, SERVICES, Store, Watch};
 use serde_json::{Value, json};
 
-use crate::api::{Api, Conditions, Edit, Facts, FenceFacts, ForeignRecord, Outcome, ServiceEdit, ServiceFacts};
+use crate::api::{
+    Api, Conditions, Edit, Facts, FenceFacts, ForeignRecord, Misbehaviour, Outcome, ServiceEdit, ServiceFacts,
+    YOUNGER_LEASE,
+};
 use crate::routes;
 
 pub const NAMESPACE: &str = "ns";
@@ -23,6 +26,7 @@ const ROUTE_LABEL: &str = "pod";
 
 pub struct Wire {
     pub store: Store,
+    refuses_patches: bool,
     saved: Option<store::Snapshot>,
 }
 
@@ -108,7 +112,7 @@ impl Api for Wire {
             store.put_object(PODS, &json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}), 0);
         }
         store.advance_resource_version(100);
-        Wire { store, saved: None }
+        Wire { store, refuses_patches: false, saved: None }
     }
 
     fn client(mistake: Option<Mutant>) -> LeaseStore {
@@ -172,6 +176,9 @@ impl Api for Wire {
     }
 
     fn serve_route(&mut self, call: &kube::Request) -> Reply {
+        if self.refuses_patches && Wire::route_conditions(call).is_some() {
+            return Reply { status: 409, body: Arc::new([]) };
+        }
         self.handle(call, 0)
     }
 
@@ -218,6 +225,10 @@ impl Api for Wire {
         let patch = match edit {
             ServiceEdit::Target(target) => json!({"spec": {"selector": {ROUTE_LABEL: target}}}),
             ServiceEdit::Unsign => json!({"metadata": {"annotations": {"leasehold.dev/fence": null}}}),
+            ServiceEdit::Fence { token, target } => json!({
+                "metadata": {"annotations": {"leasehold.dev/fence": format!("{YOUNGER_LEASE}/{token}")}},
+                "spec": {"selector": {ROUTE_LABEL: target}},
+            }),
             ServiceEdit::Recreate => {
                 let Some(mut object) = self.store.object(SERVICES, NAMESPACE, NAME).cloned() else { return };
                 self.store.delete_object(SERVICES, NAMESPACE, NAME);
@@ -228,6 +239,18 @@ impl Api for Wire {
             }
         };
         self.store.patch_object(SERVICES, NAMESPACE, NAME, &patch);
+    }
+
+    fn misbehave(&mut self, how: Option<Misbehaviour>) {
+        let fields: (&[&str], &[&str]) = match how {
+            Some(Misbehaviour::RemovesLabel) => (&["/metadata/labels/pod"], &[]),
+            Some(Misbehaviour::RemovesFence) => (&[], &["/metadata/annotations/leasehold.dev~1fence"]),
+            Some(Misbehaviour::RemovesSelector) => (&[], &["/spec/selector/pod"]),
+            Some(Misbehaviour::Conflicts) | None => (&[], &[]),
+        };
+        self.store.remove_on_admission(PODS, fields.0);
+        self.store.remove_on_admission(SERVICES, fields.1);
+        self.refuses_patches = how == Some(Misbehaviour::Conflicts);
     }
 
     fn facts(&self) -> Option<Facts> {

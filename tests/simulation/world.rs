@@ -150,6 +150,8 @@ pub struct World<A: Api> {
     trace: Option<Vec<String>>,
     events_at_once: u32,
     pub saved: bool,
+    /// The API server misbehaves towards routes.
+    pub misbehaves: bool,
 }
 
 impl<A: Api> World<A> {
@@ -185,6 +187,7 @@ impl<A: Api> World<A> {
             trace: traced.then(Vec::new),
             events_at_once: 0,
             saved: false,
+            misbehaves: false,
         };
         for node in 0..world.nodes.len() {
             let after = world.random.magnitude(1..=5 * SECOND);
@@ -196,6 +199,7 @@ impl<A: Api> World<A> {
         world.schedule_fault();
         if world.parameters.routes {
             world.schedule_service_edit();
+            world.schedule_misbehaviour();
         }
         world
     }

@@ -43,8 +43,12 @@ pub enum Check {
     Accounts,
     /// Who has been told of a rival, a vacancy or a deletion does not lead.
     WatchUpdate,
-    /// The Service's fence never falls; only a term's own node turns it, with its own token; it settles on the leader.
+    /// The Service's fence never falls; only a term's own node turns it, with its own token.
     Route,
+    /// When nothing is wrong, the Service points at the leader.
+    Settled,
+    /// Calls that do not reach their goal are not repeated without a pause (P20).
+    Pace,
     /// A leader again within the bound after the faults stop, after a crash, and after a shutdown.
     Liveness,
     /// Shut down, a node is done in bounded time, and the Lease is left vacant.
@@ -108,6 +112,7 @@ pub struct Checks {
     work_may_overlap: bool,
     /// The versions were rewound: from here on only what a restored backup leaves is expected.
     restored: bool,
+    route_calls: HashMap<usize, service::RouteCalls>,
 }
 
 impl Checks {
@@ -119,6 +124,7 @@ impl Checks {
             highest: 0,
             work_may_overlap,
             restored: false,
+            route_calls: HashMap::new(),
         }
     }
 
@@ -129,6 +135,7 @@ impl Checks {
     /// A new life; the one before is dead, and with it its work and whether it led.
     pub fn born(&mut self, node: usize, incarnation: &str) {
         self.died(node);
+        self.route_begins(node);
         self.candidates[node].lives.push(Life {
             incarnation: incarnation.to_owned(),
             lead: None,
@@ -159,7 +166,8 @@ impl Checks {
     }
 
     pub fn fail(&mut self, check: Check, what: impl FnOnce() -> String) {
-        let lost_by_restoring = !matches!(check, Check::Accounts | Check::Liveness | Check::Shutdown);
+        let kept = [Check::Accounts, Check::Liveness, Check::Shutdown, Check::Settled, Check::Pace];
+        let lost_by_restoring = !kept.contains(&check);
         if self.violation.is_none() && !(self.restored && lost_by_restoring) {
             self.violation = Some(Violation { check, what: what() });
         }

@@ -1,11 +1,38 @@
 //! The Service: its fence never falls, and whoever turns it is the term's own node.
 
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use leasehold::time::BootTime;
+
 use super::{Check, Checks};
 use crate::api::{Conditions, ServiceFacts};
 use crate::routes;
 
+/// So many calls about Pod and Service may be made within a retry period: two about the Pod, and for the Service three
+/// tries to read and patch it, twice, as the period may begin in the middle.
+const QUICK_CALLS: usize = 16;
+
+/// When the last calls of a node's route were sent.
+#[derive(Debug, Default)]
+pub struct RouteCalls(VecDeque<BootTime>);
+
 impl Checks {
-    pub fn route_sent(&mut self, node: usize, conditions: Option<Conditions>) {
+    /// A process or a term begins: its route may make calls at once.
+    pub fn route_begins(&mut self, node: usize) {
+        self.route_calls.entry(node).or_default().0.clear();
+    }
+
+    pub fn route_sent(&mut self, node: usize, conditions: Option<Conditions>, at: BootTime, retry_period: Duration) {
+        let calls = &mut self.route_calls.entry(node).or_default().0;
+        calls.push_back(at);
+        while calls.front().is_some_and(|first| at.since(*first) >= retry_period) {
+            calls.pop_front();
+        }
+        let quick = calls.len();
+        self.require(quick <= QUICK_CALLS, Check::Pace, || {
+            format!("node {node} makes {quick} calls about Pod and Service within {retry_period:?}")
+        });
         if let Some(conditions) = conditions {
             self.require(conditions.version && conditions.uid, Check::Conditional, || {
                 format!("node {node} patches the Service with {conditions:?}")
@@ -38,7 +65,7 @@ impl Checks {
             service.target == Some(routes::value(leader))
                 && service.fence.as_ref().is_some_and(|fence| fence.token == token)
         });
-        self.require(right, Check::Route, || {
+        self.require(right, Check::Settled, || {
             format!("node {leader} leads in term {token}, the Service is {service:?}")
         });
     }
