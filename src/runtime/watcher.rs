@@ -1,10 +1,10 @@
 //! Keeps a watch on one object, on a thread of its own.
 //!
-//! THREADS. The watch is an accelerator (P12): whoever listens must be right without it. So this may give up at any
-//! time, and says so.
+//! THREADS. The watch is an accelerator (P12): its owner must be right without it. So it may fail at any time, and says so.
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -20,17 +20,25 @@ use crate::time::BootTime;
 /// How long the server is asked to keep one watch open, at least; up to twice as long. client-go asks the same.
 const LASTING: Duration = Duration::from_secs(300);
 
-/// A watch that is forbidden is tried again after so long: somebody may have granted the rule.
-const FORBIDDEN_PAUSE: Duration = Duration::from_secs(60);
+/// A watch that ends sooner is a broken one, even if it ends in good order.
+const SHORTEST: Duration = Duration::from_secs(1);
+
+/// A connection can die without a word. kube-apiserver sends a bookmark each minute; where none comes, because a proxy
+/// drops them or the server has seen no object of that kind change, the cost is a new watch this often.
+const SILENCE_LIMIT: Duration = Duration::from_secs(150);
+
+/// Pause before a forbidden watch is tried again (the rule may have been granted), and the longest Retry-After that is
+/// honoured.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// From asking for a watch to its beginning, at most.
 const OPENING: Duration = Duration::from_secs(10);
 
-/// Between two warnings that a watch has broken: something between us and the server may cut each that is quiet.
+/// Between two warnings that a watch has failed: a proxy may cut each one that is quiet.
 const WARN_AGAIN: Duration = Duration::from_secs(600);
 
-/// The version to begin at where the one that is known has been forgotten: the server begins with the object as it is,
-/// or as some cache of its own still has it. (Without a version it would ask etcd, in some releases.)
+/// The version to begin at when the server has forgotten the known one: it begins with the object as it is, or as a cache
+/// of its own has it. (Without a version it would ask etcd, in some releases.)
 const ANY: Version = 0;
 
 /// What is watched, and for what purpose.
@@ -59,21 +67,21 @@ impl Watched {
     }
 }
 
-/// What a watch tells. `run` is the number of the watch: what an ended one still says is not listened to.
+/// What a watch brings. `run` is the number of the watch: updates of one that was stopped are ignored.
 #[derive(Debug)]
 pub(crate) enum WatchUpdate {
-    /// It stands.
+    /// It is open.
     Up { run: u64 },
     /// The object, as it now is.
     Object { run: u64, version: Version, object: Value },
     /// The object was deleted.
     Deleted { run: u64, version: Version },
-    /// It has ended; not to be begun again before this pause.
-    Down { run: u64, pause: Duration, how: Ended },
+    /// It has ended, and must not begin again before this pause is over.
+    Down { run: u64, pause: Duration, end: WatchEnd },
 }
 
 impl WatchUpdate {
-    /// The version that it brings.
+    /// The version of the object that it brings.
     pub(crate) fn version(&self) -> Option<Version> {
         match self {
             WatchUpdate::Object { version, .. } | WatchUpdate::Deleted { version, .. } => Some(*version),
@@ -84,15 +92,15 @@ impl WatchUpdate {
 
 /// How a watch has ended.
 #[derive(Debug)]
-pub(crate) enum Ended {
-    /// The server has forgotten the version that it was to begin at, or to go on from.
+pub(crate) enum WatchEnd {
+    /// The server has forgotten the version that the watch began at or had reached.
     Gone(Version),
     /// A rule is missing: in words.
     Forbidden(String),
-    /// It broke, or could not be begun: in words.
-    Broken(String),
-    /// It kept quiet.
-    Quiet,
+    /// It failed, or could not begin: in words.
+    Failed(String),
+    /// It was stopped: it lacks a version that its owner knows, or was silent.
+    Stale,
 }
 
 type Listener = Arc<dyn Fn(WatchUpdate) + Send + Sync>;
@@ -107,15 +115,20 @@ pub struct Watcher {
     runs: u64,
     running: Option<WatchStop>,
     up: bool,
+    begun: BootTime,
+    /// When the present watch last brought anything, a bookmark included.
+    heard: Arc<AtomicU64>,
+    /// The newest version of the object that the present watch began at or has brought.
     seen: Version,
+    /// Since when a newer version is known.
     behind_since: Option<BootTime>,
     not_before: BootTime,
-    /// The newest version that the server has said it has forgotten. An object may bear it still: one that does not
-    /// change, after the server was restarted or its history compacted.
+    /// The newest version that the server has forgotten. The object may still have it: one that does not change, after
+    /// the server was restarted or its history compacted.
     forgotten: Version,
     forbidden: bool,
-    /// It was said that it has broken, and not yet that one stands again.
-    broken: bool,
+    /// A failure was logged, and no watch has worked since.
+    failed: bool,
     warned: Option<BootTime>,
 }
 
@@ -135,36 +148,51 @@ impl Watcher {
             runs: 0,
             running: None,
             up: false,
+            begun: BootTime(0),
+            heard: Arc::default(),
             seen: 0,
             behind_since: None,
             not_before: BootTime(0),
             forgotten: ANY,
             forbidden: false,
-            broken: false,
+            failed: false,
             warned: None,
         }
     }
 
-    /// Begins a watch where none stands, from the version `known`; and ends one that, after a retry period, has not
-    /// told of a version that was learnt by other means: a stream can die without a word.
+    /// Begins a watch when there is none, from the version `known`; restarts one that is stale.
     pub(crate) fn tend(&mut self, known: Option<Version>, now: BootTime) {
         let Some(known) = known else { return };
         if self.running.is_none() {
             if now >= self.not_before {
-                self.begin(self.begins_at(known));
+                self.begin(self.begins_at(known), now);
             }
             return;
         }
-        if !self.up || known <= self.seen {
-            self.behind_since = None;
-        } else if now.since(*self.behind_since.get_or_insert(now)) >= self.retry_period {
-            info!("the watch on {} keeps quiet about version {known}: beginning anew", self.watched);
-            self.stop();
-            (self.listener)(WatchUpdate::Down { run: self.runs, pause: Duration::ZERO, how: Ended::Quiet });
+        self.behind_since = (known > self.seen).then(|| self.behind_since.unwrap_or(now));
+        if !self.up || now < self.stale_at(known) {
+            return;
         }
+        if known == self.seen {
+            debug!("the watch on {} is silent: restarting it", self.watched);
+        } else {
+            info!("the watch on {} is stale at version {}: restarting it from {known}", self.watched, self.seen);
+        }
+        self.stop();
+        (self.listener)(WatchUpdate::Down { run: self.runs, pause: Duration::ZERO, end: WatchEnd::Stale });
     }
 
-    /// Takes note of update; `None`: it is from a watch that was ended.
+    /// When the watch counts as stale, if it brings nothing until then.
+    fn stale_at(&self, known: Version) -> BootTime {
+        if known < self.seen {
+            // A backup was restored: the server is silent until it reaches the watch's version again.
+            return self.begun + self.retry_period;
+        }
+        let silent = BootTime(self.heard.load(Ordering::Relaxed)) + SILENCE_LIMIT;
+        self.behind_since.map_or(silent, |since| silent.min(since + self.retry_period))
+    }
+
+    /// Takes note of an update; `None`: it is from a watch that was stopped.
     pub(crate) fn note(&mut self, update: WatchUpdate) -> Option<WatchUpdate> {
         let (WatchUpdate::Up { run }
         | WatchUpdate::Object { run, .. }
@@ -178,17 +206,17 @@ impl Watcher {
                 if std::mem::take(&mut self.forbidden) {
                     info!("the watch on {} is allowed now", self.watched);
                 }
-                if std::mem::take(&mut self.broken) {
-                    info!("a watch on {} stands again", self.watched);
+                if std::mem::take(&mut self.failed) {
+                    info!("the watch on {} works again", self.watched);
                 }
                 self.up = true;
             }
             WatchUpdate::Object { version, .. } | WatchUpdate::Deleted { version, .. } => {
                 self.seen = self.seen.max(*version)
             }
-            WatchUpdate::Down { pause, how, .. } => {
+            WatchUpdate::Down { pause, end, .. } => {
                 let now = sys::boot_time();
-                self.note_end(how, now);
+                self.note_end(end, now);
                 self.running = None;
                 self.up = false;
                 self.not_before = now + *pause;
@@ -197,27 +225,30 @@ impl Watcher {
         Some(update)
     }
 
-    /// Each trouble is said once; a version that is forgotten is none, as the next watch begins without it.
-    fn note_end(&mut self, how: &Ended, now: BootTime) {
+    /// Logs each failure once. A forgotten version is none: the next watch begins without it.
+    fn note_end(&mut self, end: &WatchEnd, now: BootTime) {
         let watched = &self.watched;
-        match how {
-            Ended::Gone(version) => self.forgotten = *version,
-            Ended::Forbidden(message) if !std::mem::replace(&mut self.forbidden, true) => {
-                warn!("{watched} cannot be watched, so it is polled and changes are seen later: {message}");
+        match end {
+            WatchEnd::Gone(version) => self.forgotten = *version,
+            WatchEnd::Forbidden(why) if !std::mem::replace(&mut self.forbidden, true) => {
+                warn!("cannot watch {watched}, polling instead: {why}");
             }
-            Ended::Broken(why) if !self.broken && self.warned.is_none_or(|at| now.since(at) >= WARN_AGAIN) => {
-                warn!("the watch on {watched} has broken, so it is polled until one stands again: {why}");
-                (self.broken, self.warned) = (true, Some(now));
+            WatchEnd::Failed(why) if !self.failed && self.warned.is_none_or(|at| now.since(at) >= WARN_AGAIN) => {
+                warn!("the watch on {watched} failed, polling until it works again: {why}");
+                (self.failed, self.warned) = (true, Some(now));
             }
-            Ended::Broken(why) => debug!("the watch on {watched} has broken: {why}"),
-            Ended::Forbidden(_) | Ended::Quiet => {}
+            WatchEnd::Failed(why) => debug!("the watch on {watched} failed: {why}"),
+            WatchEnd::Forbidden(_) | WatchEnd::Stale => {}
         }
     }
 
-    /// When to [`tend`](Watcher::tend) it next, should nothing be learnt until then.
+    /// When to call [`tend`](Watcher::tend) next, should nothing be learnt until then.
     pub(crate) fn wake(&self, known: Option<Version>) -> Option<BootTime> {
-        known?;
-        if self.running.is_none() { Some(self.not_before) } else { self.behind_since.map(|at| at + self.retry_period) }
+        let known = known?;
+        match &self.running {
+            None => Some(self.not_before),
+            Some(_) => self.up.then(|| self.stale_at(known)),
+        }
     }
 
     /// Where to begin when this version is known.
@@ -225,12 +256,12 @@ impl Watcher {
         if known > self.forgotten { known } else { ANY }
     }
 
-    /// Whether a watch stands or is being opened.
+    /// Whether a watch is open or being opened.
     pub fn is_running(&self) -> bool {
         self.running.is_some()
     }
 
-    /// Ends the watch, if there is one. It is not listened to any more.
+    /// Ends the watch, if there is one. Its updates are ignored from now on.
     pub(crate) fn stop(&mut self) {
         if let Some(running) = self.running.take() {
             running.stop();
@@ -239,15 +270,18 @@ impl Watcher {
         self.behind_since = None;
     }
 
-    fn begin(&mut self, from: Version) {
+    fn begin(&mut self, from: Version, now: BootTime) {
         self.runs += 1;
         self.seen = from;
+        self.begun = now;
+        self.heard = Arc::new(AtomicU64::new(now.0));
         let stop = WatchStop::default();
-        let run = Run {
+        let run = WatchRun {
             number: self.runs,
             client: Arc::clone(&self.client),
             watched: self.watched.clone(),
             listener: Arc::clone(&self.listener),
+            heard: Arc::clone(&self.heard),
             jitter: self.jitter.clone(),
             retry_period: self.retry_period,
             stop: stop.clone(),
@@ -258,65 +292,64 @@ impl Watcher {
             Ok(_) => self.running = Some(stop),
             Err(error) => {
                 warn!("no thread for the watch on {}: {error}", self.watched);
-                self.not_before = sys::boot_time() + self.retry_period;
+                self.not_before = now + self.retry_period;
             }
         }
     }
 }
 
 impl Drop for Watcher {
-    /// Or its thread would go on asking, and nobody listen.
+    /// Or its thread would go on asking for nothing.
     fn drop(&mut self) {
         self.stop();
     }
 }
 
-/// One watch, re-opened as often as the server ends it in good order.
-struct Run {
+/// One watch, opened again as often as the server ends it in good order.
+struct WatchRun {
     number: u64,
     client: Arc<Client>,
     watched: Watched,
     listener: Listener,
+    heard: Arc<AtomicU64>,
     jitter: Jitter,
     retry_period: Duration,
     stop: WatchStop,
 }
 
-impl Run {
-    fn go(mut self, mut from: Version) {
-        let mut up = false;
-        let (request, error) = loop {
-            let lasting = LASTING + self.jitter.up_to(LASTING);
-            let request = self.watched.request(from, lasting);
-            let watch = match Watch::open(&self.client, &request, OPENING, &self.stop) {
-                Ok(watch) => watch,
-                Err(error) => break (request, error),
-            };
-            if !std::mem::replace(&mut up, true) {
-                (self.listener)(WatchUpdate::Up { run: self.number });
-            }
-            if let Err(failure) = self.listen(watch, &mut from) {
-                let error = CallError::in_watch(&request, failure);
-                break (request, error);
-            }
+impl WatchRun {
+    fn go(mut self, first: Version) {
+        let (mut up, mut from) = (false, first);
+        let (pause, end) = loop {
+            let request = self.watched.request(from, LASTING + self.jitter.up_to(LASTING));
+            let begun = sys::boot_time();
+            let ended = Watch::open(&self.client, &request, OPENING, &self.stop).and_then(|watch| {
+                if !std::mem::replace(&mut up, true) {
+                    (self.listener)(WatchUpdate::Up { run: self.number });
+                }
+                self.listen(watch, &mut from).map_err(|failure| CallError::in_watch(&request, failure))
+            });
             if self.stop.is_stopped() {
                 return;
             }
+            let lasted = sys::boot_time().since(begun);
+            match ended {
+                Ok(()) if lasted >= SHORTEST.max(self.retry_period) => {}
+                Ok(()) => {
+                    let why = format!("GET {}: the server ended it after {lasted:.1?}", request.path);
+                    break (self.jitter.around(self.retry_period), WatchEnd::Failed(why));
+                }
+                Err(error) => break self.failed(&request, &error, first, from),
+            }
         };
-        if !self.stop.is_stopped() {
-            let pause = self.pause(&error.failure, from);
-            let how = match &error.failure {
-                Failure::Gone => Ended::Gone(from),
-                Failure::Forbidden(_) => Ended::Forbidden(format!("{error}; {}", request.missing_rule())),
-                _ => Ended::Broken(error.to_string()),
-            };
-            (self.listener)(WatchUpdate::Down { run: self.number, pause, how });
-        }
+        (self.listener)(WatchUpdate::Down { run: self.number, pause, end });
     }
 
     /// Until the server ends it in good order; then `from` is where to go on.
     fn listen(&self, watch: Watch, from: &mut Version) -> Result<(), Failure> {
+        self.hear();
         for event in watch {
+            self.hear();
             match event {
                 WatchEvent::Modified(object) => {
                     *from = version_of(&object)?;
@@ -334,13 +367,22 @@ impl Run {
         Ok(())
     }
 
-    /// Who is told that a version is forgotten can begin without one at once; a server that then says the same again is
-    /// left alone for a while. What is forbidden stays so for longer.
-    fn pause(&mut self, failure: &Failure, from: Version) -> Duration {
-        match failure {
-            Failure::Gone if from != ANY => Duration::ZERO,
-            Failure::Forbidden(_) => FORBIDDEN_PAUSE,
-            other => self.jitter.around(self.retry_period).max(other.retry_after().unwrap_or_default()),
+    fn hear(&self) {
+        self.heard.store(sys::boot_time().0, Ordering::Relaxed);
+    }
+
+    /// Only a watch that began at a version of its own is begun again at once without it when that is forgotten: a server
+    /// that then says the same again waits as after any failure.
+    fn failed(&mut self, request: &Request, error: &CallError, first: Version, from: Version) -> (Duration, WatchEnd) {
+        let pause = self.jitter.around(self.retry_period);
+        let asked = error.failure.retry_after().unwrap_or_default().min(LONGEST_PAUSE);
+        match &error.failure {
+            Failure::Gone if first != ANY => (Duration::ZERO, WatchEnd::Gone(from)),
+            Failure::Gone => (pause, WatchEnd::Gone(from)),
+            Failure::Forbidden(_) => {
+                (LONGEST_PAUSE, WatchEnd::Forbidden(format!("{error}; {}", request.missing_rule())))
+            }
+            _ => (pause.max(asked), WatchEnd::Failed(error.to_string())),
         }
     }
 }
@@ -355,31 +397,34 @@ mod tests {
     use super::*;
     use crate::kube::ClientOptions;
 
+    const RETRY_PERIOD: Duration = Duration::from_secs(2);
+
     fn watcher() -> Watcher {
         let client = Client::new(ClientOptions::new("http://127.0.0.1:1")).expect("a client that makes no call");
-        let watched = Watched {
-            resource: Resource::Lease,
-            namespace: "ns".into(),
-            name: "web".into(),
-            purpose: Purpose::Observe,
-        };
-        Watcher::new(Arc::new(client), watched, Duration::from_secs(2), |_| {})
+        let (namespace, name) = ("ns".into(), "web".into());
+        let watched = Watched { resource: Resource::Lease, namespace, name, purpose: Purpose::Observe };
+        Watcher::new(Arc::new(client), watched, RETRY_PERIOD, |_| {})
     }
 
-    fn broken() -> Ended {
-        Ended::Broken("GET /: cut: connection reset".into())
+    /// An open one that has just begun and brought version 50.
+    fn open_watcher(now: BootTime) -> Watcher {
+        let mut watcher = watcher();
+        (watcher.up, watcher.begun, watcher.seen, watcher.running) = (true, now, 50, Some(WatchStop::new()));
+        watcher.heard.store(now.0, Ordering::Relaxed);
+        watcher
     }
 
     #[test]
-    fn a_watch_that_breaks_again_and_again_is_warned_of_every_ten_minutes_at_most() {
+    fn a_watch_that_fails_again_and_again_is_warned_of_every_ten_minutes_at_most() {
         let mut watcher = watcher();
         let begin = BootTime(1);
         let mut warned = 0;
         for second in 0..1800 {
-            watcher.note_end(&broken(), begin + Duration::from_secs(second));
-            warned += usize::from(watcher.broken);
+            let failed = WatchEnd::Failed("GET /: cut: connection reset".into());
+            watcher.note_end(&failed, begin + Duration::from_secs(second));
+            warned += usize::from(watcher.failed);
             watcher.note(WatchUpdate::Up { run: 0 });
-            assert!(!watcher.broken, "it stands again, and that was said if there was something to take back");
+            assert!(!watcher.failed, "it works again, and that was said if a warning was");
         }
         assert_eq!(warned, 3);
     }
@@ -387,10 +432,58 @@ mod tests {
     #[test]
     fn only_versions_that_are_not_forgotten_are_begun_at() {
         let mut watcher = watcher();
-        watcher.note_end(&Ended::Gone(41), BootTime(1));
+        watcher.note_end(&WatchEnd::Gone(41), BootTime(1));
         for (known, from) in [(40, ANY), (41, ANY), (42, 42)] {
             assert_eq!(watcher.begins_at(known), from);
         }
-        assert!(!watcher.broken && watcher.warned.is_none(), "nothing to warn of");
+        assert!(!watcher.failed && watcher.warned.is_none(), "nothing to warn of");
+    }
+
+    #[test]
+    fn a_watch_is_stale_when_it_lacks_a_version_or_is_ahead_of_the_server_or_silent() {
+        let begin = BootTime(1_000);
+        for (known, limit) in [(51, RETRY_PERIOD), (49, RETRY_PERIOD), (50, SILENCE_LIMIT)] {
+            let mut watcher = open_watcher(begin);
+            watcher.tend(Some(known), begin);
+            assert_eq!(watcher.wake(Some(known)), Some(begin + limit));
+            watcher.tend(Some(known), begin + limit - Duration::from_nanos(1));
+            assert!(watcher.is_running(), "{known}");
+            watcher.tend(Some(known), begin + limit);
+            assert!(!watcher.is_running(), "{known}");
+        }
+        let mut watcher = open_watcher(begin);
+        watcher.tend(Some(51), begin);
+        watcher.note(WatchUpdate::Object { run: 0, version: 51, object: Value::Null });
+        watcher.tend(Some(51), begin + RETRY_PERIOD);
+        assert!(watcher.is_running(), "it has caught up");
+    }
+
+    #[test]
+    fn no_answer_makes_a_watch_begin_again_without_a_pause_twice() {
+        let stop = WatchStop::new();
+        let watcher = watcher();
+        let mut run = WatchRun {
+            number: 1,
+            client: watcher.client.clone(),
+            watched: watcher.watched.clone(),
+            listener: watcher.listener.clone(),
+            heard: Arc::default(),
+            jitter: Jitter::new(1),
+            retry_period: RETRY_PERIOD,
+            stop,
+        };
+        let request = run.watched.request(41, LASTING);
+        let mut pause = |status, first| {
+            let error = CallError::from_answer(&request, status, Some("3600"), b"");
+            run.failed(&request, &error, first, 41).0
+        };
+        assert_eq!(pause(410, 41), Duration::ZERO);
+        assert!(pause(410, ANY) >= RETRY_PERIOD, "the server repeats itself");
+        for status in [400, 401, 404, 500] {
+            assert!((RETRY_PERIOD..=LONGEST_PAUSE).contains(&pause(status, 41)), "{status}");
+        }
+        for status in [403, 429, 503] {
+            assert_eq!(pause(status, 41), LONGEST_PAUSE, "Retry-After counts up to a minute");
+        }
     }
 }

@@ -92,7 +92,7 @@ impl Right {
     /// How the line begins, or how it ends.
     fn form(&self) -> (&'static str, &'static str) {
         match (self.resource, self.verb) {
-            (_, Verb::Watch) => (" cannot be watched, so it is polled and changes are seen later: ", ""),
+            (_, Verb::Watch) => ("cannot watch ", ""),
             (Resource::Event, _) => ("no Events will be written (EVENTS=off avoids the attempt): ", ""),
             _ => ("", "; trying again"),
         }
@@ -188,7 +188,7 @@ fn a_hand_over_is_seen_by_polling(world: &World, process: &Process) {
     world.grant("pod-b", &right.role());
     let second = program.start();
     second.says("new leader pod-a");
-    second.says("cannot be watched, so it is polled");
+    second.says("cannot watch ");
     let asked = world.stranger("pod-a").without("SERVICE_NAME").args(["yield", "--to", "pod-b"]).start();
     assert_eq!(asked.exit_code(), 0, "{}", asked.log.text());
     second.wait_until_it_leads();
