@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::io::Read;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -45,7 +46,7 @@ pub struct ClientOptions {
     pub user_agent: String,
     /// Where to write a line for each call.
     pub audit: Option<Arc<Audit>>,
-    /// Told of each call, for metrics.
+    /// Called after each API call, for metrics. If it panics, that is logged and the calls go on.
     pub observer: Option<CallObserver>,
 }
 
@@ -269,7 +270,10 @@ impl Client {
             audit.write(&call);
         }
         if let Some(observer) = &self.options.observer {
-            observer(&call);
+            // A caller's panic must not end the thread that renews the Lease.
+            if panic::catch_unwind(AssertUnwindSafe(|| observer(&call))).is_err() {
+                log::error!("the observer of API calls panicked at {request:?}");
+            }
         }
     }
 

@@ -153,3 +153,20 @@ fn a_callback_that_panics_ends_the_election_and_releases() {
     assert_eq!(world.holder(), None);
     assert_eq!(world.tokens().len(), 1, "it did lead");
 }
+
+#[test]
+fn a_panic_in_the_observer_of_calls_ends_no_election() {
+    let world = World::new();
+    let observer = std::sync::Arc::new(|_: &leasehold::kube::ObservedCall| panic!("an observer's own mistake"));
+    let elector = world.observed("a", Some(observer)).build().unwrap();
+    let (tell, done) = channel();
+    std::thread::spawn(move || {
+        let outcome = elector.run(|leadership| {
+            assert!(leadership.is_held());
+            ControlFlow::Break(7)
+        });
+        tell.send(outcome)
+    });
+    assert_eq!(done.recv_timeout(LONG).expect("the election ends").unwrap(), Some(7));
+    assert_eq!(world.holder(), None, "it was released");
+}

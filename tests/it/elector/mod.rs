@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use leasehold::kube::{ClientOptions, Credentials};
+use leasehold::kube::{CallObserver, ClientOptions, Credentials};
 use leasehold::{Control, Elector, ElectorBuilder, ElectorError, Leadership};
 use leasehold_apiserver::store::LEASES;
 use leasehold_apiserver::{Action, Fault, FaultId, Options, Reply, Server};
@@ -40,11 +40,17 @@ impl World {
     /// A candidate of this name, with a service account of its own. No term of its runs out within a test, however slow
     /// the machine is.
     fn candidate(&self, name: &str) -> ElectorBuilder {
+        self.observed(name, None)
+    }
+
+    /// The same with an observer of its calls.
+    fn observed(&self, name: &str, observer: Option<CallObserver>) -> ElectorBuilder {
         let mount = self.mounts.join(name);
         let token = self.server.add_user(name);
         self.server.write_service_account(&mount, &token, "ns").expect("a mount");
         let mut api = ClientOptions::new(&self.server.url());
         api.credentials = Some(Arc::new(Credentials::open(&mount).expect("credentials")));
+        api.observer = observer;
         Elector::builder(api, "ns", "web", name)
             .lease_duration(HOURS * 2)
             .renewal_deadline(HOURS)
