@@ -75,6 +75,8 @@ impl RouteUpdate {
 pub struct Reading {
     /// Whether this process leads.
     pub is_leader: bool,
+    /// Whether the Lease names this process as the next in line.
+    pub is_successor: bool,
     /// How much longer the term is valid; zero when this process does not lead.
     pub valid_for: Duration,
     /// Since the last acknowledged write was sent; absent when this process does not lead.
@@ -137,7 +139,7 @@ impl Metrics {
         self.route_updates[result as usize].fetch_add(1, Relaxed);
     }
 
-    /// A change of holder was seen, of whichever candidate.
+    /// One holder of the Lease was seen to follow another.
     pub fn transition(&self) {
         self.transitions.fetch_add(1, Relaxed);
     }
@@ -194,7 +196,11 @@ impl Metrics {
         text.family("leasehold_build_info", Kind::Gauge, "Always 1; the version is in the label.");
         text.sample("leasehold_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
         for (name, help, counter) in [
-            ("leasehold_transitions_total", "Changes of holder seen.", &self.transitions),
+            (
+                "leasehold_transitions_total",
+                "Times that one holder of the Lease was seen to follow another.",
+                &self.transitions,
+            ),
             ("leasehold_conflicts_total", "Writes of the Lease that were answered 409.", &self.conflicts),
             ("leasehold_watch_restarts_total", "Times the watch was opened anew.", &self.watch_restarts),
         ] {
@@ -215,6 +221,9 @@ impl Metrics {
     }
 
     fn write_reading(&self, text: &mut Text, now: &Reading) {
+        let help = "1 while the Lease names this process as the next in line, else 0.";
+        text.family("leasehold_is_successor", Kind::Gauge, help);
+        text.sample("leasehold_is_successor", &[], u8::from(now.is_successor));
         let seconds = |span: Duration| span.as_secs_f64();
         for (name, help, value) in [
             (

@@ -383,8 +383,9 @@ impl Observer for Stage<'_> {
 
 impl Stage<'_> {
     fn leader_changed(&self, leader: Option<&str>) {
-        self.state.leader_changed(leader, sys::now());
-        self.metrics.transition();
+        if self.state.leader_changed(leader, sys::now()) {
+            self.metrics.transition();
+        }
         match leader {
             Some(leader) => info!("new leader {leader}"),
             None => info!("nobody leads"),

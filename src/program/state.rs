@@ -66,12 +66,15 @@ impl SharedState {
         known.token = token;
     }
 
-    pub(crate) fn leader_changed(&self, leader: Option<&str>, now: Now) {
+    /// Whether this is a transition: a vacancy is none yet, and the first holder seen has replaced nobody.
+    pub(crate) fn leader_changed(&self, leader: Option<&str>, now: Now) -> bool {
         let mut known = self.known();
+        let transition = leader.is_some() && known.history.iter().any(|earlier| earlier.leader.is_some());
         if known.history.len() == HISTORY {
             known.history.pop_front();
         }
         known.history.push_back(TransitionView { at: now.wall, leader: leader.map(str::to_owned) });
+        transition
     }
 
     pub(crate) fn term_began(&self, leadership: Leadership) {
@@ -109,7 +112,7 @@ impl View for SharedState {
             fencing_token: term.map(|(term, _)| term.fencing_token()).or(known.token),
             valid_for,
             leader_since: record.filter(|record| record.holder.is_some()).and_then(|record| record.acquire_time),
-            successor: None,
+            successor: known.lease.as_ref().and_then(Snapshot::successor).map(str::to_owned),
             history: known.history.iter().cloned().collect(),
             service: self.service.clone().map(|name| ServiceView { name, target: known.target.clone() }),
         }
@@ -138,15 +141,17 @@ impl View for SharedState {
     fn metrics(&self) -> String {
         let reading = {
             let known = self.known();
+            let is_successor = known.lease.as_ref().and_then(Snapshot::successor) == Some(&self.pod);
             match known.term.as_ref().map(|(term, began)| (term.remaining(), term, began)) {
                 Some((valid_for, term, began)) if !valid_for.is_zero() => Reading {
                     is_leader: true,
+                    is_successor: false,
                     valid_for,
                     renewal_age: Some(self.renewal_deadline.saturating_sub(valid_for)),
                     term: Some(sys::boot_time().since(*began)),
                     fencing_token: Some(term.fencing_token()),
                 },
-                _ => Reading::default(),
+                _ => Reading { is_successor, ..Reading::default() },
             }
         };
         self.metrics.text(&reading)
@@ -156,7 +161,7 @@ impl View for SharedState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::election::{Term, Validity};
+    use crate::election::{Annotations, Record, Term, Validity};
     use crate::time::WallTime;
 
     fn state() -> SharedState {
@@ -191,5 +196,27 @@ mod tests {
         let view = state.leadership();
         assert!(!view.is_leader && view.valid_for.is_zero());
         assert_eq!((view.leader, view.fencing_token), (None, None));
+    }
+
+    #[test]
+    fn a_transition_is_a_holder_after_another_and_counts_once() {
+        let state = state();
+        let changes = [None, Some("a"), None, Some("b"), Some("c"), None, Some("c"), None];
+        let counted = changes.map(|leader| state.leader_changed(leader, sys::now()));
+        assert_eq!(counted, [false, false, false, true, true, false, true, false]);
+        assert_eq!(state.leadership().history.len(), changes.len(), "the page shows each of them");
+    }
+
+    #[test]
+    fn the_successor_is_shown_and_is_this_process_only_where_it_is_named() {
+        for (name, value) in [("pod-a", 1), ("pod-b", 0)] {
+            let state = state();
+            let annotations = Annotations { successor: Some(name.into()), ..Annotations::default() };
+            let record = Record { holder: Some("pod-c".into()), ..Record::default() };
+            let lease = Snapshot { uid: "u".into(), version: 1, record, annotations, coordinated: false };
+            state.lease(Some(&lease), None);
+            assert_eq!(state.leadership().successor.as_deref(), Some(name));
+            assert!(state.metrics().contains(&format!("\nleasehold_is_successor {value}\n")), "{name}");
+        }
     }
 }

@@ -150,6 +150,7 @@ fn what_was_counted_is_what_is_shown() {
     metrics.slow_path();
     let now = Reading {
         is_leader: true,
+        is_successor: true,
         valid_for: Duration::from_millis(7_500),
         renewal_age: Some(Duration::from_millis(2_500)),
         term: Some(Duration::from_secs(3_600)),
@@ -167,6 +168,7 @@ fn what_was_counted_is_what_is_shown() {
         ("leasehold_route_updates_total", &[("result", "ok")], 0.0),
         ("leasehold_transitions_total", &[], 1.0),
         ("leasehold_conflicts_total", &[], 1.0),
+        ("leasehold_is_successor", &[], 1.0),
         ("leasehold_watch_restarts_total", &[], 1.0),
         ("leasehold_valid_seconds", &[], 7.5),
         ("leasehold_renewal_age_seconds", &[], 2.5),
