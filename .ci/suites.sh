@@ -25,7 +25,7 @@ suite_tools() {
   apt-get -o DPkg::Lock::Timeout=300 update -qq
   apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends \
     buildah etcd-server faketime openssl xz-utils containerd runc containernetworking-plugins iptables conntrack \
-    iproute2 procps mount util-linux curl jq ca-certificates prometheus >"$out/apt.log" 2>&1 || { tail -n 20 "$out/apt.log"; return 1; }
+    iproute2 procps mount util-linux curl jq ca-certificates prometheus python3-venv >"$out/apt.log" 2>&1 || { tail -n 20 "$out/apt.log"; return 1; }
   rustup component list --installed 2>/dev/null | grep '^clippy' >/dev/null || rustup component add clippy rustfmt
   # An earlier run that was interrupted may have left its bridge and mounts.
   "$kit/cluster/down" --purge
@@ -191,6 +191,9 @@ suite_manifests() {
   KUBE_CLUSTER_DIR=$state/api KUBECONFIG=$(KUBE_CLUSTER_DIR=$state/api "$kit/cluster/up" --apiserver-only)
   export KUBECONFIG
   python3 tests/cluster/manifests.py --old-kubectl "$old" --kubectl "$new"
+  python3 -m venv "$state/cel"
+  "$state/cel/bin/pip" install --quiet --disable-pip-version-check cel-expr-python==0.1.3 PyYAML==6.0.3
+  "$state/cel/bin/python" tests/cluster/admission.py --kubectl "$new"
   KUBE_CLUSTER_DIR=$state/api "$kit/cluster/down" --purge
 }
 
