@@ -2,7 +2,7 @@
 //!
 //! [`front`] stands before tiny_http, which answers. It bounds what clients can make the process spend: connections,
 //! bytes, time. Each connection carries one request, so what a client sends after it is never read.
-//! `docs/adr/0003-the-door-before-tiny-http.md` says why there are two.
+//! `docs/adr/0003-limits-in-front-of-tiny-http.md` says why there are two.
 //!
 //! THREADS, IO. The election never waits for anything here: the two share only what a [`View`] reads.
 
