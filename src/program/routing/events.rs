@@ -1,6 +1,6 @@
 //! Kubernetes Events that wait to be sent.
 //!
-//! IO: reads the clocks. Whoever asks for the next one makes the call.
+//! IO: reads the clocks. The worker makes the calls.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -14,6 +14,8 @@
 //! The selector is only patched once the Pod is known to bear the label: else it would select nothing.
 
 mod events;
+#[cfg(test)]
+mod tests;
 pub(crate) mod worker;
 
 use std::collections::VecDeque;
