@@ -10,6 +10,7 @@ pub mod health;
 pub mod http;
 mod log;
 pub mod metrics;
+mod observer;
 pub mod routing;
 mod state;
 mod work;
@@ -23,26 +24,25 @@ use std::time::Duration;
 
 use ::log::{debug, error, info, warn};
 
-use crate::election::{Ending, Event, Identity, Snapshot, Version};
+use crate::election::Identity;
 use crate::environment::LeaseAccess;
 use crate::environment::connect::namespace_file;
 use crate::kube::audit::AT_THE_END;
-use crate::kube::event::{became_leader, stopped_leading};
-use crate::kube::{CallError, Client, ClientOptions, Credentials, Failure, ObservedCall, Purpose};
+use crate::kube::{Client, ClientOptions, Credentials, ObservedCall};
 use crate::program::config::{Config, Invocation, LogConfig};
-use crate::program::metrics::{Metrics, Renewal};
-use crate::program::routing::worker::{RoutingMessage, RoutingOptions, RoutingWorker};
-use crate::program::state::{Facts, SharedState};
+use crate::program::metrics::Metrics;
+use crate::program::observer::ProgramObserver;
+use crate::program::routing::worker::{RoutingOptions, RoutingWorker};
+use crate::program::state::SharedState;
 use crate::program::work::Work;
-use crate::runtime::Leadership;
 use crate::runtime::inbox::Inbox;
 use crate::runtime::incarnation::Incarnation;
-use crate::runtime::{self, Driver, Message, Observer, STACK, Watchdog, describe};
+use crate::runtime::{self, Driver, Message, STACK, Watchdog};
 use crate::sys::{self, Signal, Signals};
 
-/// How long a node may send connections here after the Service has been pointed elsewhere: the change goes through the
-/// endpoints controller and each node's kube-proxy, which takes 0.2 to 1 s and is not to be seen from here. A Pod
-/// that ends sooner refuses what still comes. More than needed only makes a rollout slower. DRAIN_TIMEOUT bounds it.
+/// How long a node may send connections here after the Service points elsewhere: the change goes through the endpoints
+/// controller and each node's kube-proxy, which takes 0.2 to 1 s and can't be observed from here. A Pod that ends sooner
+/// refuses these connections; one that ends later only makes a rollout slower. DRAIN_TIMEOUT bounds it.
 const PROPAGATION: Duration = Duration::from_secs(2);
 
 /// The configuration is wrong: nothing was tried.
@@ -125,13 +125,13 @@ fn try_run(config: &Config, signals: Signals) -> Result<ExitCode, String> {
     let lease = format!("{namespace}/{lease_name}");
     let metrics = Arc::new(Metrics::new(lease_name));
     let watchdog = Arc::new(Watchdog::default());
-    let state = Arc::new(SharedState::new(facts(config, &lease), Arc::clone(&metrics), Arc::clone(&watchdog)));
+    let state = Arc::new(SharedState::new(config, Arc::clone(&metrics), Arc::clone(&watchdog)));
     let inbox = Inbox::new().map_err(|error| format!("the election's inbox: {error}"))?;
     let exit = Arc::new(AtomicI32::new(0));
 
     let work = Work::new(config, &lease, &signals, &inbox, &exit)?;
     listen_to_signals(signals, inbox.clone(), work.clone())?;
-    let web = serve(config.port, &state)?;
+    let http = serve(config.port, &state)?;
     let incarnation = Incarnation::of(config.pod_uid.as_deref(), &lease);
     if let Some(note) = &config.access.api_note {
         info!("{note}");
@@ -139,15 +139,15 @@ fn try_run(config: &Config, signals: Signals) -> Result<ExitCode, String> {
     info!("candidate {} for the Lease {lease} at {}", config.identity, config.access.api.url());
 
     let Some(options) = client_options(config, &metrics, &inbox)? else {
-        web.stop();
+        http.stop();
         return Ok(ExitCode::SUCCESS); // Told to end before there was anything to take part with.
     };
-    // Not before: what waits for the credentials reads the election's mail, and would throw its verdicts away.
+    // Only now: the wait for the credentials reads the election's inbox, and would drop a message about health.
     if let Some(health) = config.health.clone() {
         health::watch_over(health, inbox.clone()).map_err(|error| format!("the thread for HEALTH_URL: {error}"))?;
     }
     let client = || Client::new(options.clone());
-    let routing = start_errands(config, &options, &metrics, &state)?;
+    let routing = start_routing(config, &options, &metrics, &state)?;
     let setup = runtime::Setup {
         namespace: namespace.clone(),
         lease: lease_name.clone(),
@@ -162,33 +162,26 @@ fn try_run(config: &Config, signals: Signals) -> Result<ExitCode, String> {
         inbox,
         watchdog,
     };
-    let stage = Stage { config, work, routing, state, metrics, has_led: false, leads: false };
-    let driver = Driver::new(setup, stage).map_err(|error| format!("the election's threads: {error}"))?;
-    let stage = driver.run();
-    stage.leave(web);
+    let observer = ProgramObserver { config, work, routing, state, metrics, has_led: false, leads: false };
+    let driver = Driver::new(setup, observer).map_err(|error| format!("the election's threads: {error}"))?;
+    let ProgramObserver { routing, has_led, .. } = driver.run();
+    if let Some(routing) = routing {
+        drain(config, routing, has_led);
+    }
+    http.stop();
     if let Some(audit) = &options.audit {
         audit.flush(AT_THE_END);
     }
     Ok(ExitCode::from(u8::try_from(exit.load(Ordering::SeqCst)).unwrap_or(1)))
 }
 
-fn facts(config: &Config, lease: &str) -> Facts {
-    Facts {
-        lease: lease.to_owned(),
-        pod: config.identity.clone(),
-        service: config.service.as_ref().map(|service| service.name.clone()),
-        lease_duration: config.timing.lease_duration(),
-        renewal_deadline: config.timing.renewal_deadline(),
-    }
-}
-
 fn serve(port: u16, state: &Arc<SharedState>) -> Result<http::HttpServer, String> {
     let unusable = |error| format!("PORT {port} cannot be listened on: {error}; set PORT to one that is free");
     let listener = sys::listen(port).map_err(unusable)?;
     let address = listener.local_addr().map_err(unusable)?;
-    let web = http::serve(listener, Arc::clone(state) as Arc<dyn http::View>).map_err(unusable)?;
+    let server = http::serve(listener, Arc::clone(state) as Arc<dyn http::View>).map_err(unusable)?;
     info!("HTTP on port {}", address.port());
-    Ok(web)
+    Ok(server)
 }
 
 /// A signal asks for the end; a second one does not ask. A COMMAND gets the others.
@@ -261,7 +254,7 @@ fn wait_for_credentials(config: &Config, inbox: &Inbox<Message>) -> Option<Optio
     }
 }
 
-fn start_errands(
+fn start_routing(
     config: &Config,
     options: &ClientOptions,
     metrics: &Arc<Metrics>,
@@ -287,143 +280,13 @@ fn start_errands(
     RoutingWorker::start(setup).map(Some).map_err(|error| format!("the thread for routing: {error}"))
 }
 
-/// Where the election's events go.
-struct Stage<'a> {
-    config: &'a Config,
-    work: Work,
-    routing: Option<RoutingWorker>,
-    state: Arc<SharedState>,
-    metrics: Arc<Metrics>,
-    /// Whether the Service may ever have pointed here.
-    has_led: bool,
-    leads: bool,
-}
-
-impl Observer for Stage<'_> {
-    fn start_work(&mut self, leadership: Leadership) {
-        (self.has_led, self.leads) = (true, true);
-        self.state.term_began(leadership.clone());
-        self.errand(RoutingMessage::Lead(leadership.clone()));
-        self.tell(&leadership, became_leader(&self.config.identity));
-        self.work.start(leadership);
-    }
-
-    fn stop_work(&mut self) {
-        self.leads = false;
-        self.work.stop();
-    }
-
-    fn event(&mut self, event: &Event) {
-        let (me, lease) = (&self.config.identity, &self.config.access.lease_name);
-        match event {
-            Event::LeaderChanged(leader) => self.leader_changed(leader.as_deref()),
-            Event::StartedLeading { token } => info!("{me} became leader of {lease} (fencing token {token})"),
-            Event::StoppedLeading { why, .. } => self.stopped_leading(why),
-            Event::Renewed => debug!("renewed"),
-            Event::Released => info!("released the Lease {lease}"),
-            Event::ReleaseFailed => warn!("the Lease {lease} could not be released: others must wait until it expires"),
-            Event::AcquiredTooLate => warn!("the Lease {lease} was acquired too late to lead: releasing it"),
-            Event::AcquiredUnwanted => {
-                info!("the Lease {lease} was acquired while shutting down or unfit to lead: releasing it");
-            }
-            Event::SuccessorChanged(Some(name)) if name == me => info!("{me} is next in line for the Lease {lease}"),
-            Event::SuccessorChanged(Some(name)) => debug!("{name} is next in line for the Lease {lease}"),
-            Event::SuccessorChanged(None) => debug!("no successor is named on the Lease {lease}"),
-            Event::HeldByPredecessor => {
-                info!("the Lease {lease} is still held by an earlier process named {me}: waiting until it expires");
-            }
-            Event::WriteUndone(field) => warn!(
-                "the API server answered 200 to a write of the Lease {lease}, but {field} is not as written: an \
-                 admission webhook or policy may undo it; trying again at RETRY_PERIOD"
-            ),
-            Event::RepeatedConflicts(number) => warn!(
-                "{number} writes of the Lease {lease} in a row met a conflict: something else keeps writing it; trying \
-                 again at RETRY_PERIOD"
-            ),
-            Event::DuplicateIdentity => warn!(
-                "another process holds the Lease {lease} with this one's identity {me}: POD_NAME must be unique to each \
-                 candidate; waiting as for any rival"
-            ),
-            Event::Coordinated => warn!(
-                "the Lease {lease} has spec.strategy set, so coordinated leader election names its holders: not \
-                 campaigning; use another LEASE_NAME, or remove spec.strategy and spec.preferredHolder together"
-            ),
-            Event::AlreadyLeading => info!("asked to hand over to {me}, which leads already"),
-        }
-    }
-
-    fn lease(&mut self, lease: Option<&Snapshot>, token: Option<Version>) {
-        self.state.lease(lease, token);
-    }
-
-    fn called(&mut self, why: Purpose, error: Option<&CallError>) {
-        let conflict = error.is_some_and(|error| error.failure == Failure::Conflict);
-        if error.is_none_or(|error| error.status.is_some()) {
-            self.state.answered();
-        }
-        if conflict {
-            self.metrics.conflict();
-        }
-        if self.leads && why == Purpose::Observe {
-            self.metrics.slow_path();
-        }
-        if why == Purpose::Renew {
-            self.metrics.renewal(match error {
-                None => Renewal::Ok,
-                Some(_) if conflict => Renewal::Conflict,
-                Some(_) => Renewal::Failed,
-            });
-        }
-    }
-
-    fn watch_ended(&mut self) {
-        self.metrics.watch_restart();
-    }
-}
-
-impl Stage<'_> {
-    fn leader_changed(&self, leader: Option<&str>) {
-        if self.state.leader_changed(leader, sys::now()) {
-            self.metrics.transition();
-        }
-        match leader {
-            Some(leader) => info!("new leader {leader}"),
-            None => info!("nobody leads"),
-        }
-    }
-
-    fn stopped_leading(&self, why: &Ending) {
-        let why = describe(why);
-        info!("{} stopped being leader: {why}", self.config.identity);
-        self.errand(RoutingMessage::Lost);
-        if let Some(leadership) = self.state.term_ended() {
-            self.tell(&leadership, stopped_leading(&self.config.identity, &why));
-        }
-    }
-
-    fn tell(&self, leadership: &Leadership, message: String) {
-        if self.config.events {
-            self.errand(RoutingMessage::RecordEvent { lease_uid: leadership.term().lease_uid.clone(), message });
-        }
-    }
-
-    fn errand(&self, errand: RoutingMessage) {
-        if let Some(routing) = &self.routing {
-            routing.post(errand);
-        }
-    }
-
-    /// The Lease is released. HTTP is answered until the Service points elsewhere and the nodes have heard of it: no
-    /// request need be lost that another can answer.
-    fn leave(self, web: http::HttpServer) {
-        if let Some(routing) = self.routing {
-            let until = sys::boot_time() + self.config.drain_timeout;
-            let elsewhere = routing.drain(self.config.drain_timeout, self.config.timing.call_limit());
-            debug!("drained: the Service points {}", if elsewhere { "elsewhere" } else { "here still" });
-            if elsewhere && self.has_led && self.config.service.is_some() {
-                thread::sleep(PROPAGATION.min(until.since(sys::boot_time())));
-            }
-        }
-        web.stop();
+/// The Lease is released. HTTP answers until the Service points elsewhere and the nodes know it, so that no request is
+/// lost which another replica can answer.
+fn drain(config: &Config, routing: RoutingWorker, has_led: bool) {
+    let until = sys::boot_time() + config.drain_timeout;
+    let elsewhere = routing.drain(config.drain_timeout, config.timing.call_limit());
+    debug!("drained: the Service {}", if elsewhere { "points elsewhere" } else { "still points here" });
+    if elsewhere && has_led && config.service.is_some() {
+        thread::sleep(PROPAGATION.min(until.since(sys::boot_time())));
     }
 }

@@ -1,6 +1,6 @@
-//! What a process knows of its election at this moment, for whoever asks: the HTTP side, a probe, the metrics.
+//! What this process knows of its election at this moment, for HTTP, probes and metrics.
 //!
-//! IO: reads the boot clock. Filled by the election's thread, which never waits here for more than a few copies.
+//! IO: reads the boot clock. The election's thread writes it, and waits here only while a few values are copied.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::election::{Snapshot, Version};
+use crate::program::config::Config;
 use crate::program::http::{LeadershipView, ServiceView, TransitionView, View};
 use crate::program::metrics::{Metrics, Reading};
 use crate::runtime::Leadership;
@@ -18,7 +19,7 @@ use crate::time::{BootTime, Now};
 /// Changes of holder that are remembered.
 const HISTORY: usize = 20;
 
-/// See the module's documentation.
+/// Shared between the election's thread and those that answer HTTP.
 pub(crate) struct SharedState {
     lease: String,
     pod: String,
@@ -40,20 +41,19 @@ struct Known {
     target: Option<String>,
 }
 
-/// What stays the same for the process's life.
-pub(crate) struct Facts {
-    pub(crate) lease: String,
-    pub(crate) pod: String,
-    pub(crate) service: Option<String>,
-    pub(crate) lease_duration: Duration,
-    pub(crate) renewal_deadline: Duration,
-}
-
 impl SharedState {
-    pub(crate) fn new(facts: Facts, metrics: Arc<Metrics>, watchdog: Arc<Watchdog>) -> SharedState {
-        let Facts { lease, pod, service, lease_duration, renewal_deadline } = facts;
-        let (answered, known) = (AtomicBool::new(false), Mutex::default());
-        SharedState { lease, pod, service, lease_duration, renewal_deadline, metrics, watchdog, answered, known }
+    pub(crate) fn new(config: &Config, metrics: Arc<Metrics>, watchdog: Arc<Watchdog>) -> SharedState {
+        SharedState {
+            lease: format!("{}/{}", config.access.namespace, config.access.lease_name),
+            pod: config.identity.clone(),
+            service: config.service.as_ref().map(|service| service.name.clone()),
+            lease_duration: config.timing.lease_duration(),
+            renewal_deadline: config.timing.renewal_deadline(),
+            metrics,
+            watchdog,
+            answered: AtomicBool::new(false),
+            known: Mutex::default(),
+        }
     }
 
     pub(crate) fn answered(&self) {
@@ -162,17 +162,16 @@ impl View for SharedState {
 mod tests {
     use super::*;
     use crate::election::{Annotations, Record, Term, Validity};
+    use crate::program::config::{self, Invocation};
     use crate::time::WallTime;
 
     fn state() -> SharedState {
-        let facts = Facts {
-            lease: "ns/web".into(),
-            pod: "pod-a".into(),
-            service: None,
-            lease_duration: Duration::from_secs(15),
-            renewal_deadline: Duration::from_secs(10),
+        let variables = [("LEASE_NAME", "web"), ("POD_NAME", "pod-a"), ("KUBE_API_URL", "http://127.0.0.1:8001")];
+        let env = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
+        let Ok(Invocation::Run(config)) = config::parse(&[], &env, &|_| Ok("ns".into())) else {
+            panic!("the configuration is right")
         };
-        SharedState::new(facts, Arc::new(Metrics::new("web")), Arc::new(Watchdog::default()))
+        SharedState::new(&config, Arc::new(Metrics::new("web")), Arc::new(Watchdog::default()))
     }
 
     fn leadership(valid_until: BootTime) -> Leadership {
