@@ -22,7 +22,6 @@ use crate::kube::connection::{Tally, address_of, new_agent, while_wanted};
 use crate::kube::credentials::{Authorities, Credentials, Token};
 use crate::kube::request::Request;
 use crate::kube::status::{CallError, Failure, Reply, Transport, TransportKind, printable};
-use crate::sys;
 
 /// With it the API server names its own audit log's entry for the call.
 const AUDIT_ID: &str = "audit-id";
@@ -181,7 +180,6 @@ impl Client {
     /// used any more, and both ends hold memory for it.
     pub(crate) fn close_idle(&self) {
         self.lock().agent = None;
-        sys::give_back_stack();
     }
 
     /// Ends all calls in flight, on whatever threads they are; those that come later work. For a process that must end.
@@ -232,10 +230,6 @@ impl Client {
         });
         if !Tally::get().withdrawn {
             self.tell(request, attempt, head, begun.elapsed(), &result);
-        }
-        if Tally::get().connected {
-            // A handshake has gone some 50 KB deep, which the thread may never need again.
-            sys::give_back_stack();
         }
         result
     }

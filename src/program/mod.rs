@@ -8,14 +8,15 @@ pub mod command;
 pub mod config;
 pub mod health;
 pub mod http;
+mod leader_loop;
 mod log;
 pub mod metrics;
 mod observer;
 pub mod routing;
 mod state;
-mod work;
 
 use std::env;
+use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -30,15 +31,15 @@ use crate::environment::connect::namespace_file;
 use crate::kube::audit::AT_THE_END;
 use crate::kube::{Client, ClientOptions, Credentials, ObservedCall};
 use crate::program::config::{Config, Invocation, LogConfig};
+use crate::program::leader_loop::Work;
 use crate::program::metrics::Metrics;
 use crate::program::observer::ProgramObserver;
 use crate::program::routing::worker::{RoutingOptions, RoutingWorker};
 use crate::program::state::SharedState;
-use crate::program::work::Work;
 use crate::runtime::inbox::Inbox;
 use crate::runtime::incarnation::Incarnation;
-use crate::runtime::{self, Driver, Message, STACK, Watchdog};
-use crate::sys::{self, Signal, Signals};
+use crate::runtime::{self, Driver, Message, Watchdog};
+use crate::sys::{self, Signals};
 
 /// How long a node may send connections here after the Service points elsewhere: the change goes through the endpoints
 /// controller and each node's kube-proxy, which takes 0.2 to 1 s and can't be observed from here. A Pod that ends sooner
@@ -130,7 +131,7 @@ fn try_run(config: &Config, signals: Signals) -> Result<ExitCode, String> {
     let exit = Arc::new(AtomicI32::new(0));
 
     let work = Work::new(config, &lease, &signals, &inbox, &exit)?;
-    listen_to_signals(signals, inbox.clone(), work.clone())?;
+    take_signals(signals, &inbox, work.clone()).map_err(|error| format!("signals: {error}"))?;
     let http = serve(config.port, &state)?;
     let incarnation = Incarnation::of(config.pod_uid.as_deref(), &lease);
     if let Some(note) = &config.access.api_note {
@@ -184,39 +185,25 @@ fn serve(port: u16, state: &Arc<SharedState>) -> Result<http::HttpServer, String
     Ok(server)
 }
 
-/// A signal asks for the end; a second one does not ask. A COMMAND gets the others.
-fn listen_to_signals(signals: Signals, inbox: Inbox<Message>, work: Work) -> Result<(), String> {
-    let listen = move || {
-        let mut ending = false;
-        loop {
-            let signal = signals.wait();
-            if !asks_for_the_end(signal, &work) {
+/// The election's thread takes the signals, between messages. The first that asks for the end begins an orderly
+/// shutdown; a second SIGTERM or SIGINT ends the process whatever its threads are doing.
+fn take_signals(signals: Signals, inbox: &Inbox<Message>, work: Work) -> io::Result<()> {
+    let (descriptor, shutdown) = (signals.descriptor()?, inbox.clone());
+    inbox.on_readable(descriptor, move || {
+        while let Some(signal) = signals.take() {
+            if !work.asks_for_the_end(signal) {
                 debug!("{}", signal.name());
-            } else if ending {
-                warn!("{} again: ending at once", signal.name());
-                sys::terminate_now(128 + signal.number());
-            } else {
-                info!("{}: shutting down", signal.name());
-                ending = true;
-                work.stop_with(signal);
-                inbox.post(Message::Shutdown);
+                continue;
             }
+            info!("{}: shutting down", signal.name());
+            if let Err(error) = signals.exit_at_the_next() {
+                warn!("a second signal will not end the process at once: {error}");
+            }
+            work.stop_with(signal);
+            shutdown.post(Message::Shutdown);
         }
-    };
-    let thread = thread::Builder::new().name("signals".into()).stack_size(STACK).spawn(listen);
-    thread.map(drop).map_err(|error| format!("the thread for signals: {error}"))
-}
-
-/// Passes on what the COMMAND may want to interpret for itself. Where none runs, a signal does what it would do to
-/// any program that does not care about it.
-fn asks_for_the_end(signal: Signal, work: &Work) -> bool {
-    match signal {
-        Signal::Terminate | Signal::Interrupt => true,
-        _ if work.forward(signal) => false,
-        Signal::Quit => true,
-        Signal::HangUp => matches!(work, Work::Loop { .. }),
-        _ => false,
-    }
+    });
+    Ok(())
 }
 
 /// The credentials may come later than the process (a volume that is still being mounted): it waits for them.

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use ::log::{debug, info, warn};
 
 use super::config::Config;
+use super::leader_loop::Work;
 use super::metrics::{Metrics, Renewal};
 use super::routing::worker::{RoutingMessage, RoutingWorker};
 use super::state::SharedState;
-use super::work::Work;
 use crate::election::{Ending, Event, Snapshot, Version};
 use crate::kube::event::{became_leader, stopped_leading};
 use crate::kube::{CallError, Failure, Purpose};

@@ -5,14 +5,15 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::sys::{self, Alarm};
 use crate::time::BootTime;
 
-/// Should the kernel refuse the alarm, the thread comes round again this often.
-const FALLBACK: Duration = Duration::from_millis(100);
+/// If the kernel refuses the alarm, the thread looks again this often.
+const FALLBACK: Duration = Duration::from_millis(10);
 
 /// Both ends of the queue; clones share it.
 pub(crate) struct Inbox<T>(Arc<Shared<T>>);
@@ -20,7 +21,10 @@ pub(crate) struct Inbox<T>(Arc<Shared<T>>);
 struct Shared<T> {
     queue: Mutex<VecDeque<T>>,
     alarm: Alarm,
+    other: OnceLock<(OwnedFd, Action)>,
 }
+
+type Action = Box<dyn Fn() + Send + Sync>;
 
 impl<T> Clone for Inbox<T> {
     fn clone(&self) -> Inbox<T> {
@@ -30,7 +34,7 @@ impl<T> Clone for Inbox<T> {
 
 impl<T> Inbox<T> {
     pub(crate) fn new() -> io::Result<Inbox<T>> {
-        Ok(Inbox(Arc::new(Shared { queue: Mutex::default(), alarm: Alarm::without_children()? })))
+        Ok(Inbox(Arc::new(Shared { queue: Mutex::default(), alarm: Alarm::new()?, other: OnceLock::new() })))
     }
 
     /// Puts a letter in. Never waits.
@@ -39,17 +43,32 @@ impl<T> Inbox<T> {
         self.0.alarm.ring();
     }
 
-    /// The next letter, or `None` once the instant has come.
+    /// Has the reading thread wake when this descriptor is readable too, and run `action`, which must make it unreadable
+    /// again. There can be one of these.
+    pub(crate) fn on_readable(&self, descriptor: OwnedFd, action: impl Fn() + Send + Sync + 'static) {
+        let _ = self.0.other.set((descriptor, Box::new(action)));
+    }
+
+    /// The next message. `None`: the instant has come, or an [`Inbox::on_readable`] action has run.
     pub(crate) fn take_until(&self, instant: Option<BootTime>) -> Option<T> {
+        let other = self.0.other.get();
         loop {
-            if let Some(letter) = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front() {
-                return Some(letter);
+            if let Some(message) = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front() {
+                return Some(message);
             }
             if instant.is_some_and(|instant| instant <= sys::boot_time()) {
                 return None;
             }
-            if self.0.alarm.wait_until(instant).is_err() {
-                std::thread::sleep(FALLBACK);
+            match (self.0.alarm.wait_until(instant, other.map(|(descriptor, _)| descriptor.as_fd())), other) {
+                (Ok(true), Some((_, action))) => {
+                    action();
+                    return None;
+                }
+                (Ok(_), _) => {}
+                (Err(_), _) => {
+                    std::thread::sleep(FALLBACK);
+                    return None;
+                }
             }
         }
     }
@@ -71,6 +90,17 @@ mod tests {
             inbox.post(letter);
         }
         assert_eq!(reader.join().expect("the reader returns"), [Some(1), Some(2), Some(3)]);
+    }
+
+    #[test]
+    fn a_readable_descriptor_wakes_the_reader_and_runs_the_action() {
+        let inbox: Inbox<u8> = Inbox::new().expect("an alarm");
+        let (near, far) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        let post = inbox.clone();
+        drop(far); // The end of the stream is readable.
+        inbox.on_readable(near.into(), move || post.post(7));
+        assert_eq!(inbox.take_until(None), None);
+        assert_eq!(inbox.take_until(None), Some(7));
     }
 
     #[test]

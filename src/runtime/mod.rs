@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use log::warn;
+use log::{Level, warn};
 
 pub(crate) use self::error_log::ErrorLog;
 use self::inbox::Inbox;
@@ -67,6 +67,8 @@ pub(crate) enum Message {
     Fit(bool),
     /// End it.
     Shutdown,
+    /// A line for the log, from a thread that must not wait for standard error.
+    Log(Level, String),
 }
 
 /// A call that has ended.
@@ -233,6 +235,7 @@ impl<A: Observer> Driver<A> {
             }
             Message::Fit(fit) => self.input(Input::Fit(fit)),
             Message::Shutdown => self.input(Input::Shutdown),
+            Message::Log(level, line) => log::log!(level, "{line}"),
         }
     }
 

@@ -7,8 +7,8 @@
 
 mod alarm;
 mod clock;
+mod exec;
 pub(crate) mod line_writer;
-mod memory;
 mod poll;
 mod proc_stat;
 mod process;
@@ -24,12 +24,11 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 pub use self::alarm::Alarm;
 pub use self::clock::{boot_time, now};
-pub use self::memory::{give_back_stack, share_one_heap};
+pub use self::exec::{Child, ExecFailure, Executable, start};
 pub use self::poll::poll;
 pub use self::proc_stat::stat_field;
 pub use self::process::{
-    NOT_STARTED, Pid, Reaped, Status, become_subreaper, guard_child, reap, signal_child, signal_group, signal_if,
-    terminate_now,
+    Pid, Reaped, Status, become_subreaper, reap, signal_child, signal_group, signal_if, terminate_now,
 };
 pub use self::random::{random_bytes, random_u64};
 pub use self::signals::{Signal, Signals};
@@ -49,6 +48,10 @@ unsafe fn owned(fd: RawFd) -> io::Result<OwnedFd> {
 
 fn check(result: i32) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn last_errno() -> i32 {
+    io::Error::last_os_error().raw_os_error().unwrap_or_default()
 }
 
 fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {

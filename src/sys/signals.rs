@@ -2,10 +2,12 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 use std::ptr;
 use std::time::Duration;
 
-use super::clock::{boot_time, timespec};
+use super::clock::timespec;
+use super::{owned, terminate_now};
 
 /// A signal that people and the kubelet send to leasehold, and that it may pass on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -72,7 +74,7 @@ impl Signal {
 
 pub(super) fn signal_set(numbers: impl IntoIterator<Item = i32>) -> libc::sigset_t {
     let mut set = MaybeUninit::uninit();
-    // SAFETY: sigemptyset initializes the set; sigaddset changes it, and refuses a number that is no signal.
+    // SAFETY: sigemptyset initializes the set, and sigaddset refuses a number that is no signal.
     unsafe {
         libc::sigemptyset(set.as_mut_ptr());
         for number in numbers {
@@ -90,46 +92,75 @@ pub(super) fn change_mask(how: i32, set: &libc::sigset_t) -> io::Result<()> {
     }
 }
 
-/// The process's signals, taken one at a time by a thread that waits for them, so that no code of ours ever runs in
-/// a signal handler.
+/// The process's signals, taken one at a time by the thread that polls [`Signals::descriptor`].
 #[derive(Debug)]
 pub struct Signals(());
 
 impl Signals {
     /// Blocks every [`Signal`] and SIGCHLD in this thread and in all threads that it starts from now on. Call it
-    /// first thing in `main`: a thread that started earlier would still die of a SIGTERM, in everybody's place.
+    /// first in `main`: a thread that started earlier could still die of a SIGTERM, and the process with it.
     pub fn block() -> io::Result<Signals> {
         // A parent may have left it ignored, and then the kernel throws away how children ended.
-        // SAFETY: this sets a disposition that every program may have; no handler is involved.
-        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
-        let numbers = Signal::ALL.into_iter().map(Signal::number);
-        change_mask(libc::SIG_BLOCK, &signal_set(numbers.chain([libc::SIGCHLD])))?;
+        set_disposition(libc::SIGCHLD, libc::SIG_DFL);
+        // SIGTTOU would stop a background process that takes the terminal (`take_terminal`).
+        let numbers = Signal::ALL.into_iter().map(Signal::number).chain([libc::SIGCHLD, libc::SIGTTOU]);
+        change_mask(libc::SIG_BLOCK, &signal_set(numbers))?;
         Ok(Signals(()))
     }
 
-    /// Waits for the next signal. SIGCHLD is not among them: it belongs to whoever holds the [`Alarm`].
-    pub fn wait(&self) -> Signal {
-        loop {
-            if let Some(signal) = self.wait_timeout(Duration::from_secs(3600)) {
-                return signal;
-            }
-        }
+    /// A descriptor that is readable while one of the signals is pending.
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        signal_descriptor(&every_signal())
     }
 
-    /// Waits for the next signal for at most `limit`.
-    pub fn wait_timeout(&self, limit: Duration) -> Option<Signal> {
-        let set = signal_set(Signal::ALL.into_iter().map(Signal::number));
-        let until = boot_time() + limit;
-        loop {
-            let left = timespec(until.since(boot_time()));
-            // SAFETY: set and timeout are initialized and outlive the call; no siginfo is asked for.
-            let number = unsafe { libc::sigtimedwait(&set, ptr::null_mut(), &left) };
-            if number >= 0 {
-                return Signal::from_number(number);
-            }
-            if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
-                return None;
-            }
-        }
+    /// The next signal that is pending.
+    pub fn take(&self) -> Option<Signal> {
+        Signal::from_number(take(&every_signal())?)
     }
+
+    /// A descriptor that is readable when children have changed state, until [`Signals::take_child_signal`].
+    pub fn child_descriptor(&self) -> io::Result<OwnedFd> {
+        signal_descriptor(&signal_set([libc::SIGCHLD]))
+    }
+
+    /// Clears the signal that children have changed state: look at them after this, not before.
+    pub fn take_child_signal() {
+        take(&signal_set([libc::SIGCHLD]));
+    }
+
+    /// Has the kernel reap all children, those that a PID 1 is given too. How they ended cannot be known.
+    pub fn leave_reaping_to_the_kernel(&self) {
+        set_disposition(libc::SIGCHLD, libc::SIG_IGN);
+    }
+
+    /// From now on a SIGTERM or SIGINT ends the process at once with exit code 128 + its number, even while the calling
+    /// thread is stuck. (Their default action would do that, but a PID 1 is spared default actions.)
+    pub fn exit_at_the_next(&self) -> io::Result<()> {
+        extern "C" fn exit(number: i32) {
+            terminate_now(128 + number);
+        }
+        let last = [libc::SIGTERM, libc::SIGINT];
+        last.into_iter().for_each(|number| set_disposition(number, exit as extern "C" fn(i32) as libc::sighandler_t));
+        change_mask(libc::SIG_UNBLOCK, &signal_set(last))
+    }
+}
+
+fn every_signal() -> libc::sigset_t {
+    signal_set(Signal::ALL.into_iter().map(Signal::number))
+}
+
+fn set_disposition(number: i32, action: libc::sighandler_t) {
+    // SAFETY: the action is SIG_DFL, SIG_IGN, or a handler that only calls _exit, which a handler may.
+    unsafe { libc::signal(number, action) };
+}
+
+fn signal_descriptor(set: &libc::sigset_t) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes numbers and a live set, and returns a new descriptor, or -1.
+    unsafe { owned(libc::signalfd(-1, set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)) }
+}
+
+fn take(set: &libc::sigset_t) -> Option<i32> {
+    // SAFETY: set and timeout are initialized and outlive the call; no siginfo is asked for.
+    let number = unsafe { libc::sigtimedwait(set, ptr::null_mut(), &timespec(Duration::ZERO)) };
+    (number > 0).then_some(number)
 }

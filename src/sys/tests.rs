@@ -4,7 +4,7 @@ use super::signals::*;
 use super::*;
 use crate::time::BootTime;
 use std::io::Write;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -48,11 +48,13 @@ fn everybody_is_no_target() {
 #[test]
 fn an_alarm_wakes_for_an_instant_in_the_past_and_for_a_ring() {
     let alarm = Alarm::new().unwrap();
-    alarm.wait_until(Some(BootTime::default())).unwrap();
-    alarm.wait_until(Some(boot_time() + Duration::from_millis(1))).unwrap();
+    assert!(!alarm.wait_until(Some(BootTime::default()), None).unwrap());
+    alarm.wait_until(Some(boot_time() + Duration::from_millis(1)), None).unwrap();
     alarm.ring();
     alarm.ring();
-    alarm.wait_until(None).unwrap();
+    alarm.wait_until(None, None).unwrap();
+    let (near, _) = UnixStream::pair().unwrap(); // The end of the stream is readable.
+    assert!(alarm.wait_until(None, Some(near.as_fd())).unwrap());
 }
 
 #[test]
@@ -78,38 +80,4 @@ fn a_bound_buffer_takes_no_more_than_its_bound() {
         taken += count;
     }
     assert!((1024..64 << 10).contains(&taken), "{taken}");
-}
-
-/// KiB of the mapping that holds `address`.
-fn resident(address: usize) -> u64 {
-    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
-    let holds = |line: &str| {
-        let (start, end) = line.split_whitespace().next()?.split_once('-')?;
-        let edge = |text| usize::from_str_radix(text, 16).ok();
-        Some((edge(start)?..edge(end)?).contains(&address))
-    };
-    let of_it = maps.lines().skip_while(|line| holds(line) != Some(true));
-    let rss = of_it.skip(1).find_map(|line| line.strip_prefix("Rss:")).unwrap();
-    rss.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
-#[test]
-fn a_stack_is_given_back_and_can_be_used_again() {
-    #[inline(never)]
-    fn deep(level: u32) -> u64 {
-        let frame = std::hint::black_box([u64::from(level); 64]);
-        if level == 0 { frame[0] } else { frame[63] + deep(level - 1) }
-    }
-    let worker = std::thread::Builder::new().stack_size(256 << 10).spawn(|| {
-        let mine = std::hint::black_box([7_u8; 4096]);
-        let first = deep(200);
-        let touched = resident(mine.as_ptr().addr());
-        give_back_stack();
-        let left = resident(mine.as_ptr().addr());
-        (touched.saturating_sub(left), first, deep(200), mine.iter().all(|byte| *byte == 7))
-    });
-    let (given_back, first, second, kept) = worker.unwrap().join().unwrap();
-    assert!(given_back >= 64, "{given_back} KiB");
-    assert_eq!((first, second, kept), (20_100, 20_100, true));
-    give_back_stack(); // on whatever stack the tests run
 }

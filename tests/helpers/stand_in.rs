@@ -9,9 +9,10 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -24,7 +25,6 @@ use leasehold::time::BootTime;
 struct Term {
     valid_until: AtomicU64,
     kill_at: AtomicU64,
-    panics: AtomicBool,
 }
 
 impl Term {
@@ -45,14 +45,12 @@ impl Deadlines for Term {
     }
 
     fn stopping(&self) -> bool {
-        assert!(!self.panics.load(Ordering::Relaxed), "as it was told");
         false
     }
 }
 
 struct StandIn {
-    /// None once it was dropped.
-    supervisor: RwLock<Option<Supervisor>>,
+    supervisor: Supervisor,
     term: Arc<Term>,
     answers: Mutex<UnixStream>,
 }
@@ -73,7 +71,7 @@ fn main() {
         ],
     };
     let stand_in = Arc::new(StandIn {
-        supervisor: RwLock::new(Some(Supervisor::new(&signals, spec).expect("a supervisor"))),
+        supervisor: Supervisor::new(&signals, spec, |_, _| ()).expect("a supervisor"),
         term: Arc::default(),
         answers: Mutex::new(control.try_clone().expect("a second handle")),
     });
@@ -86,10 +84,14 @@ fn main() {
         }
         sys::terminate_now(0);
     });
+    let descriptor = signals.descriptor().expect("a descriptor");
     loop {
-        let signal = signals.wait();
-        let taken = stand_in.supervisor(|supervisor| supervisor.forward(signal));
-        stand_in.answer(&format!("took {} {taken}", signal.name()));
+        let mut polled = [libc::pollfd { fd: descriptor.as_raw_fd(), events: libc::POLLIN, revents: 0 }];
+        sys::poll(&mut polled, None).expect("signals can be waited for");
+        while let Some(signal) = signals.take() {
+            let taken = stand_in.supervisor.forward(signal);
+            stand_in.answer(&format!("took {} {taken}", signal.name()));
+        }
     }
 }
 
@@ -105,39 +107,29 @@ fn obey(stand_in: &Arc<StandIn>, order: &str) {
         // As fast as it can be asked, hence (nearly always) before exec.
         ["start-and-forward", valid, kill, name] => {
             stand_in.start(millis(valid), millis(kill));
-            stand_in.supervisor(|supervisor| supervisor.forward(signal(name)));
+            stand_in.supervisor.forward(signal(name));
         }
         ["start-and-stop", valid, kill] => {
             stand_in.start(millis(valid), millis(kill));
-            stand_in.supervisor(Supervisor::stop);
+            stand_in.supervisor.stop(Signal::Terminate);
         }
         ["renew", valid, kill] => {
             stand_in.term.set(millis(valid), millis(kill));
             stand_in.answer("renewed");
         }
-        ["stop"] => stand_in.supervisor(Supervisor::stop),
-        ["stop-with", name] => stand_in.supervisor(|supervisor| supervisor.stop_with(signal(name))),
+        ["stop"] => stand_in.supervisor.stop(Signal::Terminate),
+        ["stop-with", name] => stand_in.supervisor.stop(signal(name)),
         ["forward", name] => {
-            let taken = stand_in.supervisor(|supervisor| supervisor.forward(signal(name)));
+            let taken = stand_in.supervisor.forward(signal(name));
             stand_in.answer(&format!("forwarded {taken}"));
         }
-        ["drop"] => drop(stand_in.supervisor.write().expect("no order panics").take()),
-        ["panic"] => {
-            stand_in.term.panics.store(true, Ordering::Relaxed);
-            stand_in.supervisor(Supervisor::stop);
-        }
         ["census"] => stand_in.answer(&census()),
-        ["terminal"] => stand_in.answer(&format!("terminal {}", sys::has_terminal())),
         ["clock"] => stand_in.answer(&format!("clock {}", sys::boot_time().0)),
         _ => panic!("no such order: {order}"),
     }
 }
 
 impl StandIn {
-    fn supervisor<T>(&self, with: impl FnOnce(&Supervisor) -> T) -> T {
-        with(self.supervisor.read().expect("no order panics").as_ref().expect("no order after `drop`"))
-    }
-
     fn start(self: &Arc<Self>, valid_millis: u64, kill_millis: u64) {
         self.term.set(valid_millis, kill_millis);
         let kill_at = self.term.kill_at().0;
@@ -146,9 +138,8 @@ impl StandIn {
         // The answer is held back until this one is out: "started" comes before "ended".
         let answers = self.answers.lock().expect("no answer panics");
         let on_end = move |ended: Ended| reporter.answer(&said(&ended));
-        let started = self.supervisor(|supervisor| supervisor.start(8123, deadlines, on_end));
-        let answer = started.map_or_else(|error| format!("refused {error}"), |()| format!("started {kill_at}"));
-        write_line(&answers, &answer);
+        self.supervisor.start(8123, deadlines, on_end);
+        write_line(&answers, &format!("started {kill_at}"));
     }
 
     fn answer(&self, line: &str) {
@@ -183,14 +174,10 @@ fn signal(name: &str) -> Signal {
 fn census() -> String {
     let mut processes: Vec<(u32, u32, bool)> = Vec::new();
     for entry in fs::read_dir("/proc").expect("/proc").flatten() {
-        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
-        let (Some(pid), Some((_, rest))) =
-            (entry.file_name().to_str().and_then(|name| name.parse().ok()), stat.rsplit_once(") "))
-        else {
-            continue;
-        };
-        let fields: Vec<&str> = rest.split(' ').collect();
-        processes.push((pid, fields[1].parse().expect("a parent"), fields[0] == "Z"));
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Ok(stat) = fs::read(entry.path().join("stat")) else { continue };
+        let field = |number| sys::stat_field(&stat, number).expect("a field");
+        processes.push((pid, field(4).parse().expect("a parent"), field(3) == "Z"));
     }
     let (mut family, mut zombies, mut next) = (vec![std::process::id()], 0, 0);
     while let Some(parent) = family.get(next).copied() {

@@ -210,14 +210,15 @@ fn bearers_of(stand_in: &StandIn) -> Vec<String> {
 
 #[test]
 fn it_starts_only_in_a_valid_term_and_only_once() {
-    let mut stand_in = script("echo ran; read line; exit 0");
-    assert_eq!(stand_in.ask("start 0 10000000", "refused"), "the term is over");
-    assert_eq!(stand_in.ask("start 10000000 0", "refused"), "the term is over");
-    assert_eq!(stand_in.count("descendants"), 0);
     let mut stand_in = script("echo ran; while :; do sleep 60; done");
+    for (valid, kill) in [(0, HOURS), (HOURS, 0)] {
+        stand_in.start(valid, kill);
+        assert_eq!(stand_in.ended().how, "not-started");
+    }
     stand_in.start_for_hours();
-    assert_eq!(stand_in.line(), "ran");
-    assert_eq!(stand_in.ask("start 10000000 10000001", "refused"), "the command still runs");
+    assert_eq!(stand_in.line(), "ran", "and had not before");
+    stand_in.start_for_hours();
+    assert_eq!(stand_in.ended().how, "not-started", "it still runs");
     stand_in.order("stop");
     assert!(stand_in.ended().stopped);
     stand_in.start_for_hours();
@@ -307,19 +308,22 @@ fn its_exit_is_reported_as_it_was() {
 }
 
 #[test]
-fn what_cannot_be_started_is_named_with_the_mend() {
+fn what_cannot_be_started_is_named_with_a_hint() {
     let directory = fresh_directory();
     // Written by another process: a program that this one has open for writing, even for a moment, may be inherited by
     // a child of another test, and is then too busy to run.
     let file = |name: &str, line: &str, mode: &str| {
         let path = directory.join(name).into_os_string();
-        let write = "printf '%s\\n' \"$1\" > \"$0\" && chmod \"$2\" \"$0\"";
+        let write = "printf '%b\\n' \"$1\" > \"$0\" && chmod \"$2\" \"$0\"";
         let args = [OsStr::new("-c"), OsStr::new(write), &path, OsStr::new(line), OsStr::new(mode)];
         assert!(Command::new("sh").args(args).status().unwrap().success());
         path
     };
     let plain = file("plain", "#!/bin/sh", "644");
     let orphan = file("orphan", "#!/no/such/shell -e", "755");
+    // The head of a program for a machine that there is not.
+    let foreign = file("foreign", "\\0177ELF\\0002\\0001\\0001", "755");
+    let no_interpreter = file("script", "echo ran", "755");
     let busy = file("busy", "#!/bin/sh", "755");
     let _writer = fs::OpenOptions::new().append(true).open(&busy).unwrap();
     for (program, code, words) in [
@@ -329,6 +333,8 @@ fn what_cannot_be_started_is_named_with_the_mend() {
         (directory.clone().into_os_string(), 126, ["leasehold-command", "it is a directory"]),
         (orphan, 126, ["orphan`", "its interpreter `/no/such/shell -e` is not in this image"]),
         (busy, 126, ["busy`", "still open for writing"]),
+        (foreign, 126, ["Exec format error", "is it built for another architecture?"]),
+        (no_interpreter, 126, ["Exec format error", "its first line must be #! and its interpreter"]),
     ] {
         let how = run(&program, ["argument"]).outcome();
         assert!(how.starts_with(&format!("could-not-start {code} cannot start ")), "{how}");
@@ -361,7 +367,7 @@ fn another_signal_can_be_the_one_that_stops_it() {
 }
 
 #[test]
-fn a_stopped_process_is_continued_so_that_it_hears_of_the_end() {
+fn a_stopped_command_is_continued_so_that_it_can_end() {
     let mut stand_in = script(&format!("trap 'exit 7' TERM; {IDLE}"));
     stand_in.start_for_hours();
     let pid = stand_in.line().replace("ready ", "");
@@ -372,7 +378,7 @@ fn a_stopped_process_is_continued_so_that_it_hears_of_the_end() {
 }
 
 #[test]
-fn who_ignores_sigterm_is_killed_when_time_is_up_and_no_earlier() {
+fn a_command_that_ignores_sigterm_is_killed_when_time_is_up_and_no_earlier() {
     let mut stand_in = script("trap '' TERM; (while :; do sleep 60; done) & echo ready; while :; do sleep 60; done");
     stand_in.start_for_hours();
     assert_eq!(stand_in.line(), "ready");
@@ -386,7 +392,7 @@ fn who_ignores_sigterm_is_killed_when_time_is_up_and_no_earlier() {
 }
 
 #[test]
-fn the_keeper_stops_and_kills_with_nobody_telling_it_to() {
+fn it_is_stopped_and_killed_in_time_without_an_order() {
     let asked = fresh_directory().join("asked");
     let mut stand_in = script(&format!("trap 'echo > {}' TERM; while :; do sleep 60 & wait; done", asked.display()));
     // A slow machine may take longer than this to begin, or to write that file.
@@ -406,7 +412,7 @@ fn the_keeper_stops_and_kills_with_nobody_telling_it_to() {
 
 /// What docs/guide.md does not guarantee, and what then helps: time that passes counts.
 #[test]
-fn who_is_stopped_ends_nobody_and_kills_as_soon_as_it_goes_on() {
+fn a_stopped_leasehold_kills_as_soon_as_it_goes_on() {
     let mut stand_in = script("trap '' TERM; echo $$; while :; do sleep 60; done");
     let signal = |name: &str, stand_in: &StandIn| {
         assert!(possible("kill", &[name, &stand_in.process.id().to_string()]));

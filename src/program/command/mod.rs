@@ -1,55 +1,43 @@
-//! Supervises the COMMAND of `leasehold -- COMMAND ARG…`: starts it, passes signals on, stops it in time, reaps it.
-//! THREADS and IO. It knows a term only by its [`Deadlines`], and nothing of Leases.
+//! The COMMAND of `leasehold -- COMMAND ARG…`: starts it, passes signals on, stops it in time, reaps it. THREADS.
 //!
-//! Three rules make it what it is.
+//! It knows a term only by its [`Deadlines`], and nothing of Leases. Three rules make it what it is.
 //!
-//! **The deadline needs nobody's help.** One thread, the *reaper*, sleeps on an [`Alarm`] of the boot clock. When the
-//! term's validity runs out it sends SIGTERM, when [`Deadlines::kill_at`] comes it sends SIGKILL: whether or not
-//! anybody said [`Supervisor::stop`], and with the thread that runs the election stuck in whatever it may be stuck in.
-//! The reaper never forks, and it never writes: a log line goes to a pipe that may be full. Nor does anybody do either
-//! while holding the lock that it needs.
+//! **The deadline depends on no other thread.** One thread, the supervisor, sleeps until an instant of the boot clock.
+//! When the term's validity runs out it sends SIGTERM, when [`Deadlines::kill_at`] comes it sends SIGKILL: even if the
+//! thread that runs the election is stuck. It never waits for a lock, for an exec (which may hang on a dead NFS server)
+//! or for standard error (a pipe that may be full): its log lines are handed to the election's thread.
 //!
-//! **Only the reaper reaps.** As PID 1 and as a subreaper this process gets children that it never started, so
-//! something must wait for *any* child; and whoever waits for any child takes the exit status from under
-//! `Child::wait`. There were three ways out. Wait with `WNOWAIT`, look, and leave the command's own pid to std: then a
-//! zombie that nobody collects stands at the head of the queue and hides the others. Wait for known pids only: then
-//! orphans, whose pids nobody knows, stay zombies. Own all waits: what is done here. The price is that a process with
-//! a `Supervisor` cannot use `std::process::Child::wait`; and that the reaper must not reap between fork and exec,
-//! because `Command::spawn` waits, by pid, for a child whose exec failed, and panics when it is gone
-//! (`Stage::Starting`).
+//! **Only the supervisor reaps.** As PID 1 and as a subreaper this process gets children that it never started, so
+//! something must wait for *any* child; and that takes the exit status from under `std::process::Child::wait`.
+//! Therefore nothing else in a process with a `Supervisor` may start processes and wait for them.
 //!
 //! **Nothing is left.** [`Ended`] is reported when the kernel says that there is no child to wait for. Since orphans
 //! below us become our children, that means: no descendant of any kind is left, in whatever group or session.
 //! Everything that descends from this process is taken for the command's. (Under PID 1 that includes an orphan of a
 //! `kubectl exec`; a container that ends would take it along too.)
 //!
-//! A second thread, the *spawner*, forks, and writes the log lines of both. The kernel's parent-death signal is tied
-//! to the thread that forked, not to its process, so it must be a thread that lives as long as the process; and an
-//! exec that hangs on a dead NFS server must not hang the reaper. See `docs/adr/0004-supervising-a-command.md`.
+//! See `docs/adr/0004-supervising-a-command.md`.
 
 mod descendants;
-mod job;
-mod reaper;
 mod refusal;
+mod schedule;
+mod supervisor;
 
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use log::Level;
 
-use self::job::{Job, Stage};
+use self::supervisor::{Order, Worker};
 use crate::election::Version;
-use crate::sys::{self, Alarm, Pid, Signal, Signals};
+use crate::runtime::inbox::Inbox;
+use crate::runtime::{Leadership, STACK};
+use crate::sys::{self, Signal, Signals};
 use crate::time::BootTime;
-
-/// Neither thread recurses, nor keeps anything big on its stack.
-const STACK: usize = 256 << 10;
 
 /// What the supervisor must know of a term. It asks each time anew, so that renewals move the instants later; it asks
 /// on the thread that kills in time, so an answer must not wait for anything.
@@ -58,8 +46,22 @@ pub trait Deadlines: Send + Sync {
     fn valid_until(&self) -> BootTime;
     /// When the command must be dead, stopped or not.
     fn kill_at(&self) -> BootTime;
-    /// Whether the term has been given up. Whoever makes this true calls [`Supervisor::stop`].
+    /// Whether the term has been given up, so that nothing may be started for it.
     fn stopping(&self) -> bool;
+}
+
+impl Deadlines for Leadership {
+    fn valid_until(&self) -> BootTime {
+        Leadership::valid_until(self)
+    }
+
+    fn kill_at(&self) -> BootTime {
+        Leadership::kill_at(self)
+    }
+
+    fn stopping(&self) -> bool {
+        self.is_stopping()
+    }
 }
 
 /// What to run.
@@ -84,15 +86,15 @@ pub enum End {
     CouldNotStart {
         /// 127: there is no such program; 126: it cannot be executed.
         code: u8,
-        /// Names the program, what is wrong, and the mend.
+        /// Names the program, what is wrong, and what to do.
         message: String,
     },
-    /// It never ran, because the term was over (or this process was dying) by the time that it would have.
+    /// It never ran, because the term was over by then.
     NotStarted,
 }
 
 impl End {
-    /// The code with which a process that stood for the command would exit; none if the command is not to blame.
+    /// The exit code of a process that stands for the command; none if the command is not to blame.
     pub fn exit_code(&self) -> Option<i32> {
         match self {
             End::Exited(code) => Some(*code),
@@ -119,238 +121,76 @@ impl fmt::Display for End {
 pub struct Ended {
     /// How the command itself ended.
     pub how: End,
-    /// Whether it had been told to stop before it ended. If not, it ended of its own accord.
+    /// Whether it was stopped before it ended. If not, it ended by itself.
     pub stopped: bool,
 }
 
-/// Purpose [`Supervisor::start`] did not try.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum StartError {
-    /// The command of an earlier start, or something that descends from it, is still there.
-    StillRunning,
-    /// The term is over already.
-    TermOver,
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            StartError::StillRunning => "the command still runs",
-            StartError::TermOver => "the term is over",
-        })
-    }
-}
-
-impl std::error::Error for StartError {}
-
-/// What callers, spawner and reaper share. Nobody holds the lock while forking, writing or calling back.
-struct Shared {
-    alarm: Alarm,
-    orders: Sender<Order>,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    job: Option<Job>,
-    /// The supervisor was dropped.
-    closed: bool,
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Each change of the state is a single assignment, so a panic leaves no half of one behind.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Has the spawner write a log line.
-    fn say(&self, level: Level, line: String) {
-        // The spawner ends after everybody else; a line to nobody is no loss.
-        let _ = self.orders.send(Order::Say(level, line));
-    }
-}
-
-/// What the spawner is asked to do.
-enum Order {
-    Start { token: Version, deadlines: Arc<dyn Deadlines> },
-    Say(Level, String),
-    Quit,
-}
-
-/// Runs one command at a time, for one term after another. One of these per process: it takes every dead child.
+/// Runs one command at a time, for one term after another. One for each process: it reaps every dead child.
+#[derive(Clone)]
 pub struct Supervisor {
-    shared: Arc<Shared>,
+    orders: Inbox<Order>,
+    /// Whether there is a command to receive signals.
+    running: Arc<AtomicBool>,
 }
 
 impl Supervisor {
-    /// Starts the two threads. The signals are asked for as proof that SIGCHLD is blocked.
-    pub fn new(_: &Signals, spec: CommandSpec) -> io::Result<Supervisor> {
-        sys::become_subreaper()?;
-        let (orders, inbox) = mpsc::channel();
-        let shared = Arc::new(Shared { alarm: Alarm::new()?, orders, state: Mutex::default() });
-        let spawner = Arc::clone(&shared);
-        let thread = |name: &str| thread::Builder::new().name(name.to_owned()).stack_size(STACK);
-        thread("command-spawner").spawn(move || {
-            let _fatal = DieTogether;
-            serve(&spawner, &spec, &inbox);
-        })?;
-        let supervisor = Supervisor { shared: Arc::clone(&shared) };
-        thread("command-reaper").spawn(move || {
-            let _fatal = DieTogether;
-            reaper::keep(&shared);
-        })?;
-        Ok(supervisor)
+    /// Starts the thread, which lives as long as the process. `log` is called on it, and must not wait for anything.
+    pub fn new(
+        signals: &Signals,
+        spec: CommandSpec,
+        log: impl Fn(Level, String) + Send + 'static,
+    ) -> io::Result<Supervisor> {
+        // A PID 1 is given all orphans without asking.
+        if std::process::id() != 1 {
+            sys::become_subreaper().map_err(|error| {
+                io::Error::other(format!(
+                    "prctl(PR_SET_CHILD_SUBREAPER): {error}: what a COMMAND leaves behind could not be found and ended; \
+                     run leasehold as PID 1, or on Linux 3.4 (qemu-user 8) or later"
+                ))
+            })?;
+        }
+        let (orders, running) = (Inbox::new()?, Arc::new(AtomicBool::new(false)));
+        orders.on_readable(signals.child_descriptor()?, Signals::take_child_signal);
+        let worker = Worker::new(spec, orders.clone(), Arc::clone(&running), Box::new(log));
+        thread::Builder::new().name("supervisor".into()).stack_size(STACK).spawn(move || worker.work())?;
+        Ok(Supervisor { orders, running })
     }
 
     /// Starts the command, without waiting for it, for the term that `token` fences. `on_end` is called exactly once,
-    /// when nothing of the command is left, on the reaper's thread: it must be brief and must not wait for anything.
-    /// By then the command may be started anew. An error means that nothing was started, and `on_end` is not called.
-    pub fn start(
-        &self,
-        token: Version,
-        deadlines: Arc<dyn Deadlines>,
-        on_end: impl FnOnce(Ended) + Send + 'static,
-    ) -> Result<(), StartError> {
-        let mut state = self.shared.lock();
-        if state.job.is_some() {
-            return Err(StartError::StillRunning);
-        }
-        if !may_start(&*deadlines) {
-            return Err(StartError::TermOver);
-        }
-        state.job = Some(Job::new(Arc::clone(&deadlines), Box::new(on_end)));
-        // The spawner ends only with this supervisor, or with the whole process.
-        let _ = self.shared.orders.send(Order::Start { token, deadlines });
-        drop(state);
-        self.shared.alarm.ring();
-        Ok(())
+    /// when nothing of the command is left, on the supervisor's thread: it must be brief and must not wait for
+    /// anything. By then the command may be started anew.
+    pub fn start(&self, token: Version, deadlines: Arc<dyn Deadlines>, on_end: impl FnOnce(Ended) + Send + 'static) {
+        self.running.store(true, Ordering::SeqCst);
+        self.orders.post(Order::Start { token, deadlines, on_end: Box::new(on_end) });
     }
 
-    /// Sends SIGTERM to the command's group, now, or as soon as it runs; SIGKILL follows at [`Deadlines::kill_at`].
-    /// Nothing happens if it is being stopped already, or does not run.
-    pub fn stop(&self) {
-        self.stop_with(Signal::Terminate);
-    }
-
-    /// As [`Supervisor::stop`], with another signal: a program may tell SIGINT from SIGTERM.
-    pub fn stop_with(&self, signal: Signal) {
-        if let Some(job) = &mut self.shared.lock().job {
-            job.stop_with.get_or_insert(signal);
-        }
-        self.shared.alarm.ring();
+    /// Sends this signal to the command's group; SIGKILL follows at [`Deadlines::kill_at`]. Nothing happens if it is
+    /// being stopped already, or does not run.
+    pub fn stop(&self, signal: Signal) {
+        self.orders.post(Order::Stop(signal));
     }
 
     /// Passes a signal on to the command: to it alone, not to its group, because only it is known to expect one (what
     /// SIGHUP and SIGUSR1 do to a process that does not is end it), and because that is what would have happened if
-    /// the command had been the container's own process. While it is being started the signal waits until after its
-    /// exec. False: there is no command to receive it.
+    /// the command had been the container's own process. False: there is no command to receive it.
     pub fn forward(&self, signal: Signal) -> bool {
-        let mut state = self.shared.lock();
-        let Some(job) = &mut state.job else { return false };
-        match job.stage {
-            Stage::Starting => {
-                // Twice pending is once delivered, as with the kernel's own pending signals.
-                if !job.early.contains(&signal) {
-                    job.early.push(signal);
-                }
-                true
-            }
-            // The lock keeps it from being reaped, so the pid is still its own.
-            Stage::Running(pid) => {
-                pass_on(&self.shared, pid, signal);
-                true
-            }
-            Stage::Refused(_) | Stage::Gone { .. } => false,
+        let running = self.running.load(Ordering::SeqCst);
+        if running {
+            self.orders.post(Order::Forward(signal));
         }
+        running
     }
 }
 
-impl Drop for Supervisor {
-    /// Kills what runs.
-    fn drop(&mut self) {
-        self.shared.lock().closed = true;
-        self.shared.alarm.ring();
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// A panic in either thread ends the process, and with it (by the kernel) the command: work that nobody would stop
-/// in time must not go on.
-struct DieTogether;
-
-impl Drop for DieTogether {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            sys::terminate_now(101);
-        }
-    }
-}
-
-fn may_start(deadlines: &dyn Deadlines) -> bool {
-    // The clock is read last: after a pause, an instant read before it would still look like the present.
-    let until = deadlines.valid_until().min(deadlines.kill_at());
-    !deadlines.stopping() && sys::boot_time() < until
-}
-
-fn pass_on(shared: &Shared, pid: Pid, signal: Signal) {
-    match sys::signal_child(pid, signal.number()) {
-        Ok(()) => shared.say(Level::Debug, format!("passed {} on to the command (pid {pid})", signal.name())),
-        Err(error) => shared.say(Level::Warn, format!("cannot pass {} on to the command: {error}", signal.name())),
-    }
-}
-
-/// The spawner's life.
-fn serve(shared: &Shared, spec: &CommandSpec, inbox: &Receiver<Order>) {
-    for order in inbox {
-        match order {
-            Order::Start { token, deadlines } => start(shared, spec, token, &*deadlines),
-            Order::Say(level, line) => log::log!(level, "{line}"),
-            Order::Quit => return,
-        }
-    }
-}
-
-fn start(shared: &Shared, spec: &CommandSpec, token: Version, deadlines: &dyn Deadlines) {
-    let terminal = sys::has_terminal();
-    if let Some(job) = &mut shared.lock().job {
-        job.terminal = terminal;
-    }
-    let spawned = spawn(spec, token, deadlines, terminal);
-    // A refusal is written before it is reported, for the report may end the process; but a command that runs must be
-    // under the reaper's eyes before anything waits for a pipe.
-    match &spawned {
-        Ok(_) => {}
-        Err(End::NotStarted) => log::warn!("the command {}", End::NotStarted),
-        Err(refused) => log::error!("{refused}"),
-    }
-    if let Some(job) = &mut shared.lock().job {
-        job.stage = match spawned {
-            Ok(pid) => {
-                let program = spec.program.display();
-                shared.say(Level::Info, format!("started `{program}` (pid {pid}, fencing token {token})"));
-                job.early.drain(..).for_each(|signal| pass_on(shared, pid, signal));
-                Stage::Running(pid)
-            }
-            Err(how) => Stage::Refused(how),
-        };
-    }
-    shared.alarm.ring();
-}
-
-fn spawn(spec: &CommandSpec, token: Version, deadlines: &dyn Deadlines, terminal: bool) -> Result<Pid, End> {
-    if !may_start(deadlines) {
-        return Err(End::NotStarted);
-    }
-    let mut command = Command::new(&spec.program);
-    command
-        .args(&spec.args)
-        .envs(spec.env.iter().map(|(name, value)| (name, value)))
-        .env("LEASEHOLD_FENCING_TOKEN", token.to_string())
-        .process_group(0);
-    sys::guard_child(&mut command, deadlines.valid_until(), terminal);
-    match command.spawn() {
-        // std's handle is let go, for the reaper waits for everybody; and pids are positive 32-bit numbers.
-        Ok(child) => Ok(child.id().cast_signed()),
-        Err(error) if error.raw_os_error() == Some(sys::NOT_STARTED) => Err(End::NotStarted),
-        Err(error) => Err(refusal::explain(&spec.program, &error)),
+    #[test]
+    fn exit_codes_are_those_a_shell_would_give() {
+        assert_eq!(End::Exited(3).exit_code(), Some(3));
+        assert_eq!(End::Signaled(libc::SIGKILL).exit_code(), Some(137));
+        assert_eq!(End::CouldNotStart { code: 127, message: String::new() }.exit_code(), Some(127));
+        assert_eq!(End::NotStarted.exit_code(), None);
     }
 }

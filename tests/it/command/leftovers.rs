@@ -102,39 +102,17 @@ fn it_outlives_the_thread_that_asked_for_it() {
     let mut stand_in = script("echo ready; while :; do sleep 60; done");
     stand_in.start_for_hours();
     assert_eq!(stand_in.line(), "ready");
-    // The stand-in's ordering threads end at once; three threads stay (main, the listener, and this order's) with ours.
-    stand_in.wait_until("the ordering thread is gone", |stand_in| stand_in.count("threads") == 5);
+    // The stand-in's ordering threads end at once; four threads stay: main, the listener, this order's, and ours.
+    stand_in.wait_until("the ordering thread is gone", |stand_in| stand_in.count("threads") == 4);
     stand_in.order("stop");
     let ended = stand_in.ended();
     assert!(ended.how == "signaled 15", "{ended:?}: the kernel sent SIGKILL as its parent thread ended");
 }
 
-#[test]
-fn a_supervisor_that_is_dropped_kills_what_runs() {
-    let mut stand_in = script(&format!("{FORTY} trap '' TERM; echo ready; while :; do sleep 60; done"));
-    stand_in.start_for_hours();
-    assert_eq!(stand_in.line(), "ready");
-    stand_in.order("drop");
-    let ended = stand_in.ended();
-    assert!(ended.stopped && ended.how == "signaled 9", "{ended:?}");
-    // Main, the listener and this order's.
-    stand_in.wait_until("both threads are gone", |stand_in| stand_in.count("threads") == 3);
-}
-
-#[test]
-fn a_panic_of_the_keeper_ends_the_process_and_with_it_the_command() {
-    let mut stand_in = script("trap '' TERM HUP; echo ready; while :; do read line < /dev/null; done");
-    stand_in.start_for_hours();
-    assert_eq!(stand_in.line(), "ready");
-    stand_in.order("panic");
-    assert_eq!(next_line(&mut stand_in.output), None, "everybody who could write is gone");
-    assert_eq!(stand_in.process.wait().unwrap().code(), Some(101));
-}
-
 // -------------------------------------------------------------------------------------------------------- PID 1
 
 /// `unshare …` with which this user may make a PID namespace.
-fn container() -> Option<Command> {
+pub(crate) fn container() -> Option<Command> {
     let ways: [&[&str]; 2] = [&[], &["--user", "--map-root-user"]];
     let way = ways.into_iter().find(|way| {
         let mut args = vec!["--pid", "--fork", "--mount-proc", "--kill-child"];
@@ -143,12 +121,14 @@ fn container() -> Option<Command> {
         possible("unshare", &args)
     })?;
     let mut unshare = Command::new("unshare");
-    unshare.args(["--pid", "--fork", "--mount-proc", "--kill-child"]).args(way).arg(stand_in_path());
+    unshare.args(["--pid", "--fork", "--mount-proc", "--kill-child"]).args(way);
     Some(unshare)
 }
 
 fn contained(text: &str) -> Option<StandIn> {
-    Some(launch(container()?, OsStr::new("sh"), &["-c".into(), text.into()], Stdio::null()))
+    let mut launcher = container()?;
+    launcher.arg(stand_in_path());
+    Some(launch(launcher, OsStr::new("sh"), &["-c".into(), text.into()], Stdio::null()))
 }
 
 #[test]
@@ -172,17 +152,68 @@ fn as_pid_1_it_takes_signals_and_leaves_nothing() {
     assert_eq!(bearers_of(&stand_in), Vec::<String>::new());
 }
 
+/// The pid, out here, of the PID 1 that this `unshare` has started.
+fn init_of(unshare: u32) -> String {
+    let children = format!("/proc/{unshare}/task/{unshare}/children");
+    let init = || fs::read_to_string(&children).unwrap().trim().to_owned();
+    wait_until("there is a PID 1", || !init().is_empty());
+    init()
+}
+
+/// As `kubectl exec` does: a process from outside, which leaves this many children to PID 1.
+fn leave_orphans(init: &str, count: usize) -> bool {
+    let script = format!("for i in $(seq {count}); do sleep 0.2 & done; exit 0");
+    possible("nsenter", &["--target", init, "--all", "sh", "-c", &script])
+}
+
+/// The states of the children of a process.
+fn states_of_children(parent: &str) -> Vec<String> {
+    let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap();
+    let stat = |child: &str| fs::read(format!("/proc/{child}/stat")).ok();
+    let state = |stat: Vec<u8>| sys::stat_field(&stat, 3).map(str::to_owned);
+    children.split_whitespace().filter_map(stat).filter_map(state).collect()
+}
+
 #[test]
 fn as_pid_1_it_reaps_orphans_while_no_command_runs() {
     let Some(mut stand_in) = contained("exit 0") else { return };
-    let unshare = stand_in.process.id();
-    let init = fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children")).unwrap();
-    // As `kubectl exec` does: a process from outside, which leaves a child to PID 1.
-    let exec = ["--target", init.trim(), "--all", "sh", "-c", "sleep 0.2 & exit 0"];
-    if !possible("nsenter", &exec) {
-        return;
+    if leave_orphans(&init_of(stand_in.process.id()), 5) {
+        stand_in
+            .wait_until("all are reaped", |stand_in| stand_in.count("descendants") + stand_in.count("zombies") == 0);
     }
-    stand_in.wait_until("it is reaped", |stand_in| stand_in.count("descendants") + stand_in.count("zombies") == 0);
+}
+
+#[test]
+fn as_pid_1_without_a_command_leasehold_leaves_no_zombies() {
+    let Some(mut launcher) = container() else { return };
+    // It waits for its credentials, which never come.
+    launcher.arg(env!("CARGO_BIN_EXE_leasehold")).env_clear().envs([
+        ("LEASE_NAME", "web"),
+        ("LEASE_NAMESPACE", "default"),
+        ("POD_NAME", "pod-a"),
+        ("KUBERNETES_SERVICE_HOST", "127.0.0.1"),
+        ("KUBERNETES_SERVICE_PORT", "1"),
+        ("SERVICE_ACCOUNT_DIR", "/nowhere"),
+        ("PORT", "0"),
+    ]);
+    let mut unshare = Killed(launcher.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
+    let mut log = BufReader::new(unshare.0.stderr.take().unwrap());
+    wait_until("it is up", || next_line(&mut log).unwrap().contains("HTTP on port"));
+    let init = init_of(unshare.0.id());
+    if leave_orphans(&init, 5) {
+        wait_until("all orphans have ended", || states_of_children(&init).iter().all(|state| state == "Z"));
+        assert_eq!(states_of_children(&init), Vec::<String>::new(), "zombies");
+    }
+}
+
+/// Does not outlive the test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[test]

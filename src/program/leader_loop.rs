@@ -1,0 +1,131 @@
+//! What runs while this process leads: the built-in leader loop, or a COMMAND in its place.
+//!
+//! THREADS. Either tells the election, by one message, when nothing of a term is left.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use log::{error, info};
+
+use crate::election::Version;
+use crate::program::command::{CommandSpec, Ended, Supervisor};
+use crate::program::config::Config;
+use crate::runtime::inbox::Inbox;
+use crate::runtime::{Leadership, Message, STACK};
+use crate::sys::{Signal, Signals};
+
+/// Clones are of one and the same work.
+#[derive(Clone)]
+pub(crate) struct Work {
+    kind: Kind,
+    inbox: Inbox<Message>,
+    /// Gets the process's exit code when the work ends by itself.
+    exit: Arc<AtomicI32>,
+}
+
+#[derive(Clone)]
+enum Kind {
+    /// "Performing leader tasks...", each interval.
+    Loop { interval: Duration },
+    /// A program that runs only while leading.
+    Command(Supervisor),
+}
+
+impl Work {
+    pub(crate) fn new(
+        config: &Config,
+        lease: &str,
+        signals: &Signals,
+        inbox: &Inbox<Message>,
+        exit: &Arc<AtomicI32>,
+    ) -> Result<Work, String> {
+        let kind = match config.command.as_ref().and_then(|command| command.split_first()) {
+            None => {
+                signals.leave_reaping_to_the_kernel();
+                Kind::Loop { interval: config.task_interval }
+            }
+            Some((program, args)) => {
+                let spec = CommandSpec {
+                    program: program.clone(),
+                    args: args.to_vec(),
+                    env: vec![
+                        ("LEASEHOLD_LEASE".into(), lease.to_owned()),
+                        ("LEASEHOLD_IDENTITY".into(), config.identity.clone()),
+                    ],
+                };
+                let log = inbox.clone();
+                let supervisor = Supervisor::new(signals, spec, move |level, line| log.post(Message::Log(level, line)));
+                Kind::Command(supervisor.map_err(|error| format!("the COMMAND's supervisor: {error}"))?)
+            }
+        };
+        Ok(Work { kind, inbox: inbox.clone(), exit: Arc::clone(exit) })
+    }
+
+    /// A term has begun.
+    pub(crate) fn start(&self, leadership: Leadership) {
+        let token = leadership.fencing_token();
+        match &self.kind {
+            Kind::Loop { interval } => {
+                let (interval, inbox) = (*interval, self.inbox.clone());
+                let run = move || {
+                    run_loop(interval, &leadership);
+                    inbox.post(Message::WorkStopped { token });
+                };
+                if let Err(error) = thread::Builder::new().name("leader-loop".into()).stack_size(STACK).spawn(run) {
+                    // To campaign again would be to acquire and release without end.
+                    error!("no thread for the leader loop: {error}: ending, so that another replica leads");
+                    self.ended_by_itself(1, token);
+                }
+            }
+            Kind::Command(supervisor) => {
+                let work = self.clone();
+                supervisor.start(token, Arc::new(leadership), move |Ended { how, stopped }| {
+                    match how.exit_code().filter(|_| !stopped) {
+                        Some(code) => work.ended_by_itself(code, token),
+                        None => work.inbox.post(Message::WorkStopped { token }),
+                    }
+                });
+            }
+        }
+    }
+
+    /// The end of the work is the end of the process, once the Lease is released.
+    fn ended_by_itself(&self, code: i32, token: Version) {
+        self.exit.store(code, Ordering::SeqCst);
+        self.inbox.post(Message::Shutdown);
+        self.inbox.post(Message::WorkStopped { token });
+    }
+
+    /// The term has ended. (The loop asks its leadership.)
+    pub(crate) fn stop(&self) {
+        self.stop_with(Signal::Terminate);
+    }
+
+    /// This signal asks the process to end: the COMMAND gets the same one.
+    pub(crate) fn stop_with(&self, signal: Signal) {
+        if let Kind::Command(supervisor) = &self.kind {
+            supervisor.stop(signal);
+        }
+    }
+
+    /// What a signal means. True: the process must end. A COMMAND gets those that it may want to interpret; where none
+    /// runs, a signal does what it does to any program that does not handle it.
+    pub(crate) fn asks_for_the_end(&self, signal: Signal) -> bool {
+        match (signal, &self.kind) {
+            (Signal::Terminate | Signal::Interrupt, _) => true,
+            (_, Kind::Command(supervisor)) => !supervisor.forward(signal) && signal == Signal::Quit,
+            (_, Kind::Loop { .. }) => matches!(signal, Signal::Quit | Signal::HangUp),
+        }
+    }
+}
+
+fn run_loop(interval: Duration, leadership: &Leadership) {
+    info!("started leader loop");
+    while leadership.is_held() {
+        info!("Performing leader tasks...");
+        leadership.wait_lost_for(interval);
+    }
+    info!("stopped leader loop");
+}
