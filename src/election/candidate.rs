@@ -147,9 +147,10 @@ impl Election {
             return;
         }
         self.watching = watching;
-        if watching && !self.look_first {
+        if watching && !self.look_first && !self.watch_gap {
             self.look_at = None;
         } else if !watching {
+            self.watch_gap = true;
             let soon = now + self.jitter.up_to(self.timing.retry_period());
             self.look_at = Some(self.look_at.map_or(soon, |at| at.min(soon)));
         }

@@ -84,6 +84,8 @@ pub struct Election {
     refused: Option<WallTime>,
     /// The next call must be a look: what is known may no longer be so.
     look_first: bool,
+    /// A watch has ended since the last look. The next one may be silent about what was missed (a restored backup).
+    watch_gap: bool,
     /// Candidate: when to look at the Lease next; `None` while the watch does it.
     look_at: Option<BootTime>,
     /// Candidate: no attempt before this: a failure's pause.
@@ -187,6 +189,7 @@ impl Election {
             doubt: None,
             refused: None,
             look_first: true,
+            watch_gap: false,
             look_at: Some(BootTime(0)),
             pause_until: BootTime(0),
             stand_back_until: BootTime(0),
@@ -383,7 +386,7 @@ impl Election {
     }
 
     fn on_look(&mut self, now: Now, call: &Call, lease: Option<Snapshot>) {
-        self.look_first = false;
+        (self.look_first, self.watch_gap) = (false, false);
         self.schedule_look(now.boot);
         if lease.is_none() {
             // A write that was applied before is gone with the Lease; one that makes it anew is found as our own.

@@ -408,13 +408,20 @@ fn judge<T>(
     let status = answer.status();
     let retry_after =
         answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let closes =
+        answer.headers().get(header::CONNECTION).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
     let body = answer.into_body();
     if status.is_success() {
         return read(request, status.as_u16(), body);
     }
     // However the body ends, the status stands; what came of the body is what can be told.
     let (body, _) = read_up_to(body, ANSWER_LIMIT / 16);
-    Err(CallError::from_answer(request, status.as_u16(), retry_after.as_deref(), &body))
+    let mut error = CallError::from_answer(request, status.as_u16(), retry_after.as_deref(), &body);
+    if let (Failure::TooManyRequests { retry_after }, true) = (&mut error.failure, closes) {
+        // A server that shuts down. The next call connects anew, and another server may answer at the same address.
+        *retry_after = None;
+    }
+    Err(error)
 }
 
 fn read_answer(request: &Request, status: u16, body: Body) -> Result<Reply, CallError> {

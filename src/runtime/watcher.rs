@@ -126,6 +126,8 @@ pub struct Watcher {
     /// The newest version that the server has forgotten. The object may still have it: one that does not change, after
     /// the server was restarted or its history compacted.
     forgotten: Version,
+    /// The last watch ended because of that.
+    gone: bool,
     forbidden: bool,
     /// A failure was logged, and no watch has worked since.
     failed: bool,
@@ -154,6 +156,7 @@ impl Watcher {
             behind_since: None,
             not_before: BootTime(0),
             forgotten: ANY,
+            gone: false,
             forbidden: false,
             failed: false,
             warned: None,
@@ -219,7 +222,9 @@ impl Watcher {
                 self.note_end(end, now);
                 self.running = None;
                 self.up = false;
-                self.not_before = now + *pause;
+                // Without the forgotten version the next watch can begin at once; a server that repeats itself waits.
+                let again = std::mem::replace(&mut self.gone, matches!(end, WatchEnd::Gone(_)));
+                self.not_before = if self.gone && !again { now } else { now + *pause };
             }
         }
         Some(update)
@@ -318,8 +323,8 @@ struct WatchRun {
 }
 
 impl WatchRun {
-    fn go(mut self, first: Version) {
-        let (mut up, mut from) = (false, first);
+    fn go(mut self, mut from: Version) {
+        let mut up = false;
         let (pause, end) = loop {
             let request = self.watched.request(from, LASTING + self.jitter.up_to(LASTING));
             let begun = sys::boot_time();
@@ -339,7 +344,7 @@ impl WatchRun {
                     let why = format!("GET {}: the server ended it after {lasted:.1?}", request.path);
                     break (self.jitter.around(self.retry_period), WatchEnd::Failed(why));
                 }
-                Err(error) => break self.failed(&request, &error, first, from),
+                Err(error) => break self.failed(&request, &error, from),
             }
         };
         (self.listener)(WatchUpdate::Down { run: self.number, pause, end });
@@ -371,13 +376,10 @@ impl WatchRun {
         self.heard.store(sys::boot_time().0, Ordering::Relaxed);
     }
 
-    /// Only a watch that began at a version of its own is begun again at once without it when that is forgotten: a server
-    /// that then says the same again waits as after any failure.
-    fn failed(&mut self, request: &Request, error: &CallError, first: Version, from: Version) -> (Duration, WatchEnd) {
+    fn failed(&mut self, request: &Request, error: &CallError, from: Version) -> (Duration, WatchEnd) {
         let pause = self.jitter.around(self.retry_period);
         let asked = error.failure.retry_after().unwrap_or_default().min(LONGEST_PAUSE);
         match &error.failure {
-            Failure::Gone if first != ANY => (Duration::ZERO, WatchEnd::Gone(from)),
             Failure::Gone => (pause, WatchEnd::Gone(from)),
             Failure::Forbidden(_) => {
                 (LONGEST_PAUSE, WatchEnd::Forbidden(format!("{error}; {}", request.missing_rule())))
@@ -440,6 +442,17 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_forgets_again_and_again_is_not_asked_without_a_pause() {
+        let mut watcher = watcher();
+        let gone = || WatchUpdate::Down { run: 0, pause: RETRY_PERIOD, end: WatchEnd::Gone(41) };
+        for (end, paused) in [(gone(), false), (gone(), true), (gone(), true)] {
+            let before = sys::boot_time();
+            watcher.note(end);
+            assert_eq!(watcher.not_before >= before + RETRY_PERIOD, paused);
+        }
+    }
+
+    #[test]
     fn a_watch_is_stale_when_it_lacks_a_version_or_is_ahead_of_the_server_or_silent() {
         let begin = BootTime(1_000);
         for (known, limit) in [(51, RETRY_PERIOD), (49, RETRY_PERIOD), (50, SILENCE_LIMIT)] {
@@ -459,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn no_answer_makes_a_watch_begin_again_without_a_pause_twice() {
+    fn every_failure_of_a_watch_is_followed_by_a_pause() {
         let stop = WatchStop::new();
         let watcher = watcher();
         let mut run = WatchRun {
@@ -473,17 +486,15 @@ mod tests {
             stop,
         };
         let request = run.watched.request(41, LASTING);
-        let mut pause = |status, first| {
+        let mut pause = |status| {
             let error = CallError::from_answer(&request, status, Some("3600"), b"");
-            run.failed(&request, &error, first, 41).0
+            run.failed(&request, &error, 41).0
         };
-        assert_eq!(pause(410, 41), Duration::ZERO);
-        assert!(pause(410, ANY) >= RETRY_PERIOD, "the server repeats itself");
-        for status in [400, 401, 404, 500] {
-            assert!((RETRY_PERIOD..=LONGEST_PAUSE).contains(&pause(status, 41)), "{status}");
+        for status in [400, 401, 404, 410, 422] {
+            assert!((RETRY_PERIOD..=LONGEST_PAUSE).contains(&pause(status)), "{status}");
         }
         for status in [403, 429, 503] {
-            assert_eq!(pause(status, 41), LONGEST_PAUSE, "Retry-After counts up to a minute");
+            assert_eq!(pause(status), LONGEST_PAUSE, "Retry-After counts up to a minute");
         }
     }
 }

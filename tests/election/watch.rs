@@ -144,6 +144,16 @@ fn a_watch_that_breaks_is_followed_by_polls_and_one_that_stands_ends_them() {
 }
 
 #[test]
+fn a_watch_that_is_back_is_not_believed_before_a_look() {
+    let mut scenario = Scenario::watching(held(RIVAL, 3600));
+    scenario.input(Input::Watching(false));
+    scenario.input(Input::Watching(true));
+    let before = scenario.calls.len();
+    scenario.run(secs(100), Network::Serves);
+    assert_eq!(scenario.calls.len() - before, 1, "it may be silent about what was missed");
+}
+
+#[test]
 fn a_broken_watch_polls_soon_but_not_all_candidates_at_once() {
     let gap = |seed: u64| {
         let mut scenario = Scenario::new();

@@ -81,6 +81,22 @@ fn statuses_become_failures() {
 }
 
 #[test]
+fn a_server_that_shuts_down_is_not_waited_for() {
+    for (connection, expected) in [("keep-alive", Some(Duration::from_secs(5))), ("close", None)] {
+        let server = Server::start(move |answering| {
+            answering.request();
+            answering.send(&format!(
+                "HTTP/1.1 429 Busy\r\nRetry-After: 5\r\nConnection: {connection}\r\nContent-Length: 0\r\n\r\n"
+            ));
+            answering.request();
+            answering.hang();
+        });
+        let error = server.client().call(&put(), LONG).unwrap_err();
+        assert_eq!(error.failure, Failure::TooManyRequests { retry_after: expected });
+    }
+}
+
+#[test]
 fn the_statuss_word_stands_though_its_body_is_cut_or_endless() {
     for body in ["Content-Length: 1000\r\n\r\n{\"kind\":", "Content-Length: 10000000\r\n\r\n{\"kind\":", "\r\n<html>"] {
         let server = Server::start(move |connection| {

@@ -23,6 +23,8 @@ mod forgotten;
 mod install;
 mod manifests;
 #[cfg(feature = "program")]
+mod paced;
+#[cfg(feature = "program")]
 mod process;
 mod properties;
 #[cfg(feature = "program")]

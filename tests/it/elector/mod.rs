@@ -1,6 +1,7 @@
 //! The library in use, against the in-memory API server: several electors in this one process.
 
 mod callbacks;
+mod restored;
 mod rivals;
 mod work;
 
