@@ -260,7 +260,6 @@ fn start_routing(
         retry_period: config.timing.retry_period(),
         limit: config.timing.call_limit(),
         client: Arc::new(Client::new(options.clone())?),
-        watch: Arc::new(Client::new(options.clone())?),
         on_update: Box::new(move |update| metrics.route_update(update)),
         on_target: Box::new(move |target| state.service_points_at(target)),
     };

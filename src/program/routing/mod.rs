@@ -199,7 +199,8 @@ pub struct Routing {
     patched_at: Option<BootTime>,
     watching: bool,
     drain_until: Option<BootTime>,
-    call: Option<(u64, RouteCall)>,
+    /// The call under way.
+    call: Option<(u64, RouteRequest)>,
     calls: u64,
     outputs: VecDeque<RouteOutput>,
     #[cfg(feature = "mutants")]
@@ -217,15 +218,6 @@ enum PodLabel {
     Unknown,
     Missing,
     Present,
-}
-
-/// The call under way.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-enum RouteCall {
-    GetPod,
-    LabelPod,
-    GetService,
-    PatchService,
 }
 
 impl Routing {
@@ -341,17 +333,15 @@ impl Routing {
             return;
         }
         if self.pod != PodLabel::Present && now >= self.pod_at {
-            match self.pod {
-                PodLabel::Unknown => self.start(RouteCall::GetPod, RouteRequest::GetPod),
-                _ => self.start(RouteCall::LabelPod, RouteRequest::LabelPod),
-            }
+            let known = self.pod == PodLabel::Missing;
+            self.start(if known { RouteRequest::LabelPod } else { RouteRequest::GetPod });
         } else if self.service_matters() && now >= self.service_at {
             match self.patch() {
                 Some(patch) if !self.stale => {
                     self.patched_at = Some(now);
-                    self.start(RouteCall::PatchService, patch);
+                    self.start(patch);
                 }
-                _ => self.start(RouteCall::GetService, RouteRequest::GetService),
+                _ => self.start(RouteRequest::GetService),
             }
         }
     }
@@ -392,9 +382,9 @@ impl Routing {
         [pod, service, self.drain_until].into_iter().flatten().min()
     }
 
-    fn start(&mut self, kind: RouteCall, request: RouteRequest) {
+    fn start(&mut self, request: RouteRequest) {
         self.calls += 1;
-        self.call = Some((self.calls, kind));
+        self.call = Some((self.calls, request.clone()));
         self.outputs.push_back(RouteOutput::Call { call: self.calls, request });
     }
 
@@ -419,28 +409,29 @@ impl Routing {
     }
 
     fn on_reply(&mut self, now: BootTime, number: u64, result: Result<RouteReply, RouteFailure>) {
-        let Some((_, kind)) = self.call.take_if(|(call, _)| *call == number) else { return };
-        match (kind, result) {
-            (RouteCall::GetPod, Ok(RouteReply::Pod { labelled: false }) | Err(RouteFailure::Forbidden)) => {
-                // Not allowed to read it: it may be allowed to patch it.
+        let Some((_, request)) = self.call.take_if(|(call, _)| *call == number) else { return };
+        match (request, result) {
+            // Not allowed to read it: it may be allowed to patch it.
+            (RouteRequest::GetPod, Ok(RouteReply::Pod { labelled: false }) | Err(RouteFailure::Forbidden)) => {
                 self.pod = PodLabel::Missing;
             }
-            (RouteCall::GetPod | RouteCall::LabelPod, Ok(RouteReply::Pod { labelled: true })) => {
+            (request, Ok(RouteReply::Pod { labelled: true })) => {
                 self.pod = PodLabel::Present;
-                let patched = kind == RouteCall::LabelPod;
+                let patched = request == RouteRequest::LabelPod;
                 self.outputs.push_back(RouteOutput::Report(RouteEvent::PodLabelled { patched }));
             }
             // An answer that lacks the label was changed on the way, by an admission webhook for example.
-            (RouteCall::GetPod | RouteCall::LabelPod, Ok(RouteReply::Pod { labelled: false }) | Err(_)) => {
+            (RouteRequest::LabelPod, Ok(RouteReply::Pod { labelled: false }))
+            | (RouteRequest::GetPod | RouteRequest::LabelPod, Err(_)) => {
                 (self.pod, self.pod_at) = (PodLabel::Unknown, now + self.pace());
             }
-            (_, Ok(RouteReply::Service(service))) => self.on_service(now, kind, service),
+            (request, Ok(RouteReply::Service(service))) => self.on_service(now, request, service),
             (_, Err(failure)) => self.on_service_failure(now, failure),
-            (_, Ok(_)) => debug_assert!(false, "an answer to another question"),
+            (_, Ok(RouteReply::Pod { .. })) => debug_assert!(false, "an answer to another question"),
         }
     }
 
-    fn on_service(&mut self, now: BootTime, kind: RouteCall, service: ObservedService) {
+    fn on_service(&mut self, now: BootTime, request: RouteRequest, service: ObservedService) {
         // Authoritative even where its version is smaller: that is what a restored backup looks like. A watch event
         // that came in the meantime is newer only if its version says so.
         let newer_seen = !self.stale && self.service.as_ref().is_some_and(|known| known.version > service.version);
@@ -450,7 +441,7 @@ impl Routing {
         }
         if self.patch().is_none() {
             (self.stale, self.service_at) = (!self.watching, now + self.look_period());
-        } else if kind == RouteCall::PatchService {
+        } else if request != RouteRequest::GetService {
             // The answer lacks what was patched: an admission webhook has removed it, for example.
             (self.stale, self.service_at) = (true, now + self.pace());
         }

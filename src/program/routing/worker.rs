@@ -53,7 +53,6 @@ pub(crate) struct RoutingOptions {
     /// One call's time limit.
     pub(crate) limit: Duration,
     pub(crate) client: Arc<Client>,
-    pub(crate) watch: Arc<Client>,
     /// Called after each try at pointing the Service here.
     pub(crate) on_update: Box<dyn Fn(RouteUpdate) + Send>,
     /// Called with the selector's value whenever it may have changed.
@@ -122,7 +121,7 @@ impl Route {
         let listener = move |update| inbox.post(RoutingMessage::Watch(update));
         Route {
             routing: Routing::new(value.clone(), options.retry_period),
-            watcher: Watcher::new(Arc::clone(&options.watch), watched, options.retry_period, listener),
+            watcher: Watcher::new(Arc::clone(&options.client), watched, options.retry_period, listener),
             service: service.to_owned(),
             key: key.to_owned(),
             value,
