@@ -18,7 +18,7 @@ const BUCKETS: [f64; 12] = [0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15
 /// the surplus is counted as `other`.
 const ROWS_MAX: usize = 64;
 
-/// What a process counts. One for each process, shared by the client, the driver and the web side.
+/// What a process counts. One for each process, shared by the client, the driver and the HTTP side.
 #[derive(Debug)]
 pub struct Metrics {
     lease: String,
@@ -37,7 +37,7 @@ pub struct Metrics {
 pub enum Renewal {
     /// Acknowledged.
     Ok,
-    /// Answered 409: somebody else has written.
+    /// Answered 409: another write came first.
     Conflict,
     /// Anything else: no answer, or an error.
     Failed,

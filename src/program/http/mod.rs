@@ -1,10 +1,11 @@
-//! The HTTP side: who leads, health, metrics, and a page for people.
+//! The HTTP side: who leads, health, metrics, and a page for people. THREADS, IO.
 //!
-//! [`front`] stands before tiny_http, which answers. It bounds what clients can make the process spend: connections,
-//! bytes, time. Each connection carries one request, so what a client sends after it is never read.
-//! `docs/adr/0003-limits-in-front-of-tiny-http.md` says why there are two.
+//! tiny_http answers; [`front`] stands before it, because tiny_http alone has no limits: a thread for each connection, a
+//! head of any length that may take for ever, and heads that make it panic ([`head`]), which ends the process that leads.
+//! The front bounds what clients can make the process spend: connections, bytes, time. A connection carries one request.
 //!
-//! THREADS, IO. The election never waits for anything here: the two share only what a [`View`] reads.
+//! The front's thread also asks tiny_http and makes the answers, one after the other. So nothing here may wait, and
+//! nothing does: a [`View`] copies what the election's thread has shared. The election never waits for anything here.
 
 mod backend;
 mod counters;
