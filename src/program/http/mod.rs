@@ -3,6 +3,7 @@
 //! tiny_http answers; [`front`] stands before it, because tiny_http alone has no limits: a thread for each connection, a
 //! head of any length that may take for ever, and heads that make it panic ([`head`]), which ends the process that leads.
 //! The front bounds what clients can make the process spend: connections, bytes, time. A connection carries one request.
+//! `docs/adr/0003-limits-in-front-of-tiny-http.md` says what was tried.
 //!
 //! The front's thread also asks tiny_http and makes the answers, one after the other. So nothing here may wait, and
 //! nothing does: a [`View`] copies what the election's thread has shared. The election never waits for anything here.

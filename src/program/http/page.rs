@@ -1,9 +1,8 @@
 //! The page for people: who leads, for how long, and how it came about.
 //!
-//! PURE. One self-contained document. The policy names the hashes of its one style and its one script, so nothing that
-//! a name from outside could smuggle in would run; and every such name is escaped.
+//! PURE. One self-contained document. Names from outside are escaped; and the policy names the hashes of the one style
+//! and the one script, so no other runs.
 
-use crate::kube::hash::fnv_1a;
 use crate::program::http::{LeadershipView, TransitionView};
 use crate::time::WallTime;
 use std::fmt::{self, Display, Write};
@@ -14,17 +13,13 @@ const SCRIPT: &str = include_str!("page/page.js");
 /// Everything is forbidden but this style, this script, and fetching this page again. The hashes are checked by a test,
 /// which prints the right ones.
 pub(super) const POLICY: &str = "default-src 'none'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
-     frame-ancestors 'none'; style-src 'sha256-UmJJzeIcFWa5xVMP0O/LjvGH0UQ9Qmp7D/IxaYTBWjc='; script-src 'sha256-LPly1Pu887+lCw/Vs039s7Bw9pMUNuF6hjFVFa7Ni5k='";
+     frame-ancestors 'none'; style-src 'sha256-ICNeBozOOdKBAuDf0bcXYJeQzEIPk5/XEhU/anKvkAk='; script-src 'sha256-LPly1Pu887+lCw/Vs039s7Bw9pMUNuF6hjFVFa7Ni5k='";
 
 /// Transitions shown.
 const SHOWN: usize = 8;
 
 /// Characters shown of a name. A Lease takes a holder of any length.
 const NAME_SHOWN: usize = 100;
-
-/// The timeline's width in its own units, and the least of them that a span of time gets.
-const WIDTH: f64 = 1000.0;
-const LEAST: f64 = 12.0;
 
 /// The page at `now`.
 pub(super) fn render(view: &LeadershipView, health: &Result<(), String>, now: WallTime) -> String {
@@ -37,13 +32,13 @@ pub(super) fn render(view: &LeadershipView, health: &Result<(), String>, now: Wa
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
          <title>{headline} · {lease}</title><style>{STYLE}</style>\
          <noscript><meta http-equiv=refresh content=5></noscript>\
-         <main><section><p class=soft>{lease}{health}</p><h1{class}>{headline}</h1><dl>{facts}</dl>{history}</section></main>\
+         <main><section><p class=soft>{lease}{health}</p><h1{class}>{headline}</h1><dl>{details}</dl>{history}</section></main>\
          <footer><span>leasehold {version}</span><span id=live></span>\
          <a href=leader>leader</a><a href=metrics>metrics</a></footer>\
          <script>{SCRIPT}</script></html>\n",
         lease = Name(&view.lease),
-        health = Health(health),
-        facts = Facts { view, now },
+        health = HealthText(health),
+        details = Details { view, now },
         history = History { transitions: &view.history, now },
         version = env!("CARGO_PKG_VERSION"),
     )
@@ -74,9 +69,9 @@ impl Display for Name<'_> {
     }
 }
 
-struct Health<'a>(&'a Result<(), String>);
+struct HealthText<'a>(&'a Result<(), String>);
 
-impl Display for Health<'_> {
+impl Display for HealthText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Ok(()) => f.write_str("<span class=on>healthy</span>"),
@@ -85,37 +80,37 @@ impl Display for Health<'_> {
     }
 }
 
-struct Facts<'a> {
+struct Details<'a> {
     view: &'a LeadershipView,
     now: WallTime,
 }
 
-impl Display for Facts<'_> {
+impl Display for Details<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let view = self.view;
-        fact(f, "This pod", Name(&view.pod))?;
+        detail(f, "This pod", Name(&view.pod))?;
         if view.is_leader {
-            fact(f, "Valid without renewal for", format_args!("{:.1} s", view.valid_for.as_secs_f64()))?;
+            detail(f, "Valid without renewal for", format_args!("{:.1} s", view.valid_for.as_secs_f64()))?;
         }
         if let Some(since) = view.leader_since {
-            fact(f, "Leading since", format_args!("{} ago", Ago { at: since, now: self.now }))?;
+            detail(f, "Leading since", format_args!("{} ago", Ago { at: since, now: self.now }))?;
         }
         if let Some(successor) = &view.successor {
-            fact(f, "Next in line", Name(successor))?;
+            detail(f, "Next in line", Name(successor))?;
         }
-        fact(f, "Transitions", view.transitions)?;
+        detail(f, "Transitions", view.transitions)?;
         if let Some(token) = view.fencing_token {
-            fact(f, "Fencing token", token)?;
+            detail(f, "Fencing token", token)?;
         }
         if let Some(service) = &view.service {
             let target = service.target.as_deref().unwrap_or("nobody yet");
-            fact(f, "Service", format_args!("{} → {}", Name(&service.name), Name(target)))?;
+            detail(f, "Service", format_args!("{} → {}", Name(&service.name), Name(target)))?;
         }
         Ok(())
     }
 }
 
-fn fact(f: &mut fmt::Formatter<'_>, name: &str, value: impl Display) -> fmt::Result {
+fn detail(f: &mut fmt::Formatter<'_>, name: &str, value: impl Display) -> fmt::Result {
     write!(f, "<div><dt>{name}</dt><dd>{value}</dd></div>")
 }
 
@@ -130,55 +125,15 @@ impl Display for History<'_> {
         if recent.is_empty() {
             return Ok(());
         }
-        write!(
-            f,
-            "<h2>Transitions seen by this pod</h2><svg class=bar viewBox=\"0 0 {WIDTH} 1\" preserveAspectRatio=none>"
-        )?;
-        let mut left = 0.0;
-        for (transition, width) in recent.iter().zip(widths(recent, self.now)) {
-            if let Some(leader) = &transition.leader {
-                let (colour, name) = (Colour(leader), Name(leader));
-                write!(
-                    f,
-                    "<rect x={left:.0} width={width:.0} height=1 fill=\"{colour}\"><title>{name}</title></rect>"
-                )?;
-            }
-            left += width;
-        }
-        f.write_str("</svg><ol>")?;
+        f.write_str("<h2>Transitions seen by this pod</h2><ol>")?;
         for transition in recent.iter().rev() {
-            let since = Since { at: transition.at, now: self.now };
-            f.write_str("<li><svg viewBox=\"0 0 2 2\">")?;
             match &transition.leader {
-                Some(leader) => {
-                    let (colour, name) = (Colour(leader), Name(leader));
-                    write!(f, "<circle cx=1 cy=1 r=1 fill=\"{colour}\"/></svg><b>{name}</b>")?;
-                }
-                None => f.write_str("</svg><span class=soft>nobody</span>")?,
+                Some(leader) => write!(f, "<li><b>{}</b>", Name(leader))?,
+                None => f.write_str("<li><span class=soft>nobody</span>")?,
             }
-            write!(f, "{since}</li>")?;
+            write!(f, "{}</li>", Since { at: transition.at, now: self.now })?;
         }
         f.write_str("</ol>")
-    }
-}
-
-/// How wide each transition's span is, up to the next one or to now: in proportion to its length, but wide enough to be
-/// seen.
-fn widths(transitions: &[TransitionView], now: WallTime) -> Vec<f64> {
-    let ends = transitions.iter().skip(1).map(|next| next.at).chain([now]);
-    let lengths: Vec<f64> =
-        transitions.iter().zip(ends).map(|(one, end)| end.0.saturating_sub(one.at.0).max(0) as f64).collect();
-    let total = lengths.iter().sum::<f64>().max(1.0);
-    let spare = WIDTH - LEAST * lengths.len() as f64;
-    lengths.iter().map(|length| LEAST + spare * length / total).collect()
-}
-
-/// A colour that a name keeps, on every pod's page: its hash as a hue.
-struct Colour<'a>(&'a str);
-
-impl Display for Colour<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "hsl({} 55% 55%)", (fnv_1a(self.0.as_bytes()) >> 20) % 360)
     }
 }
 
@@ -289,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn it_stays_small_whatever_it_is_told() {
+    fn it_stays_small_whatever_it_shows() {
         let mut large = view(&"&".repeat(1_000_000));
         large.history = (0..10_000).map(|at| ago(10_000 - at, Some(&"\"".repeat(10_000)))).collect();
         let page = render(&large, &Err("'".repeat(1_000_000)), NOW);
@@ -310,13 +265,5 @@ mod tests {
         assert!(page(&shown).contains("7.3 s"));
         (shown.is_leader, shown.leader) = (false, None);
         assert!(page(&shown).contains("<h1 class=off>Nobody leads</h1>"));
-    }
-
-    #[test]
-    fn the_timeline_fills_its_width_whatever_the_clocks_said() {
-        let transitions = [ago(100, Some("a")), ago(-50, None), ago(300, Some("b")), ago(0, Some("c"))];
-        let widths = widths(&transitions, NOW);
-        assert!((widths.iter().sum::<f64>() - WIDTH).abs() < 1e-6);
-        assert!(widths.iter().all(|width| *width >= LEAST));
     }
 }
