@@ -15,6 +15,7 @@ pub const ALL: &[(&str, Expectation)] = &[
     ("a watch ends after its timeout", timeout),
     ("a bookmark carries a version and nothing else", bookmark),
     ("parameters that make no sense are refused", bad_parameters),
+    ("a watch from a version that is not reached yet is silent", from_the_future),
     ("a version that is gone is an ERROR event with 410", expired),
 ];
 
@@ -162,6 +163,13 @@ fn bad_parameters(cluster: &Cluster) {
     let status = session.get(&path("resourceVersion=yesterday")).status;
     assert!(matches!(status, 400 | 500), "{status}");
     session.get(&format!("{}?resourceVersion=99999999", cluster.lease("x"))).has(504, "Timeout");
+}
+
+fn from_the_future(cluster: &Cluster) {
+    let query = "resourceVersion=99999999&allowWatchBookmarks=true&timeoutSeconds=1";
+    let mut watching = watch(&cluster.session(), cluster, query);
+    made(cluster, "not-seen");
+    assert_eq!(watching.next().unwrap(), None);
 }
 
 fn expired(cluster: &Cluster) {
