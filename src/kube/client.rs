@@ -22,6 +22,7 @@ use crate::kube::connection::{Tally, address_of, new_agent, while_wanted};
 use crate::kube::credentials::{Authorities, Credentials, Token};
 use crate::kube::request::Request;
 use crate::kube::status::{CallError, Failure, Reply, Transport, TransportKind, printable};
+use crate::kube::tls_error;
 
 /// With it the API server names its own audit log's entry for the call.
 const AUDIT_ID: &str = "audit-id";
@@ -470,7 +471,13 @@ pub(crate) fn transport_failure(error: Error) -> Failure {
         Error::Io(_) | Error::HostNotFound | Error::ConnectionFailed => TransportKind::Connect,
         _ => TransportKind::Protocol,
     };
-    Failure::Transport(Transport { kind, sent, text: printable(error.to_string().as_bytes()) })
+    let tls = match &error {
+        Error::Io(io) => io.get_ref().and_then(|inner| inner.downcast_ref()),
+        Error::Rustls(error) => Some(error),
+        _ => None,
+    };
+    let text = tls.and_then(tls_error::explain).unwrap_or_else(|| error.to_string());
+    Failure::Transport(Transport { kind, sent, text: printable(text.as_bytes()) })
 }
 
 #[cfg(test)]

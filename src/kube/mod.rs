@@ -6,6 +6,7 @@
 //! | `lease`, `service`, `pod`, `event` | PURE | the JSON of each resource |
 //! | `status` | PURE | an HTTP answer → what went wrong, in the caller's terms |
 //! | `watch_line` | PURE | a watch's bytes → events |
+//! | `tls_error` | PURE | a TLS error → the algorithm that is not supported |
 //! | `credentials` | IO | the service account's files, re-read as they rotate |
 //! | `connection` | IO | what a connection is made of: no proxy, no redirect, no name to be resolved |
 //! | `client` | IO | one call at a time limit: TLS, keep-alive, the retry after a 401 |
@@ -43,6 +44,7 @@ pub mod pod;
 pub mod request;
 pub mod service;
 pub mod status;
+mod tls_error;
 pub mod watch;
 pub mod watch_line;
 

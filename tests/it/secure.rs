@@ -295,3 +295,25 @@ fn no_token_and_no_body_reaches_the_log_at_any_level_that_can_be_had() {
     let (quiet, _) = logged(log::LevelFilter::Info);
     assert_eq!(quiet, "", "the cap lowers, and never raises");
 }
+
+/// Go accepts these; ring does not.
+#[test]
+fn a_signature_algorithm_that_is_not_supported_is_named() {
+    let table = [
+        ("p521", include_str!("../data/p521.pem"), "signed by ECDSA with SHA-512, which is not supported"),
+        (
+            "p256-sha512",
+            include_str!("../data/p256-sha512.pem"),
+            "signed by ECDSA with SHA-512, which is not supported",
+        ),
+    ];
+    for (name, pem, algorithm) in table {
+        let setup = Setup::new(name);
+        setup.server.serve_pem(pem).unwrap();
+        std::fs::write(setup.directory.join("ca.crt"), pem).unwrap();
+        setup.credentials.refresh();
+        let error = setup.client.call(&get(), LONG).unwrap_err();
+        assert_eq!(transport(&error), (TransportKind::Tls, false), "{error}");
+        assert!(error.to_string().contains(algorithm), "{error}");
+    }
+}

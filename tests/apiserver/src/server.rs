@@ -330,6 +330,14 @@ impl Server {
         })
     }
 
+    /// Shows the last of these certificates on connections to come, with the private key that follows it; for what the
+    /// server cannot make itself.
+    pub fn serve_pem(&self, pem: &str) -> io::Result<()> {
+        let config = identity::serve_pem(pem).map_err(io::Error::other)?;
+        self.shared.change(|state| state.tls = Some(config));
+        Ok(())
+    }
+
     /// A new CA, and a certificate from it on connections to come: clients need the new [`Server::ca_pem`].
     pub fn rotate_authority(&self) -> io::Result<()> {
         let authority = new_authority(self.now_ns())?;

@@ -9,7 +9,8 @@ use rcgen::{
     KeyUsagePurpose, date_time_ymd,
 };
 use rustls::ServerConfig;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 /// Which certificate the server shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,10 +63,24 @@ impl Authority {
             _ => params.signed_by(&key, &self.issuer)?,
         };
         let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], private)?;
-        Ok(Arc::new(config))
+        configuration(certificate.der().clone(), private)
     }
+}
+
+/// A configuration that shows the last of these certificates, with the private key beside it.
+pub(super) fn serve_pem(pem: &str) -> Result<Arc<ServerConfig>, Failure> {
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>()?;
+    let last = certificates.into_iter().next_back().ok_or("no certificate")?;
+    configuration(last, PrivateKeyDer::from_pem_slice(pem.as_bytes())?)
+}
+
+fn configuration(
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+) -> Result<Arc<ServerConfig>, Failure> {
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)?;
+    Ok(Arc::new(config))
 }
