@@ -95,9 +95,9 @@ impl Service {
     }
 }
 
-/// A merge patch that points this version of the Service of this uid at the Pods with `key: value`, signed with
-/// `fence`. Without the version a merge patch would never conflict; without the uid it could hit a successor of the
-/// name.
+/// A merge patch that points this version of the Service of this uid at the Pods with `key: value`, annotated with
+/// `fence`. Without the version a merge patch would never conflict; without the uid it could hit another Service
+/// of that name.
 pub fn selector_patch(version: Version, uid: &str, key: &str, value: &str, fence: &Fence) -> Value {
     json!({
         "metadata": {

@@ -26,7 +26,7 @@ pub struct Route<A: Api> {
 /// What happens to routes.
 pub enum Step<A: Api> {
     Wake { node: usize, life: usize, generation: u64 },
-    Tell { node: usize, life: usize, input: RouteInput },
+    Deliver { node: usize, life: usize, input: RouteInput },
     Arrive(Patch<A>),
     Reply { node: usize, life: usize, number: u64, call: A::RouteCall, outcome: Outcome<A::RouteReply> },
     Edit,
@@ -64,7 +64,7 @@ impl<A: Api> World<A> {
                     self.route_input(node, life, RouteInput::Timer);
                 }
             }
-            Step::Tell { node, life, input } => self.route_input(node, life, input),
+            Step::Deliver { node, life, input } => self.route_input(node, life, input),
             Step::Arrive(patch) => self.route_arrives(patch),
             Step::Reply { node, life, number, call, outcome } => {
                 let Some(route) = self.route(node, life) else { return };
@@ -84,7 +84,7 @@ impl<A: Api> World<A> {
 
     /// Keeps what reaches a paused process for when it runs again.
     fn freeze(&mut self, step: Step<A>) -> Option<Step<A>> {
-        let (Step::Wake { node, life, .. } | Step::Tell { node, life, .. } | Step::Reply { node, life, .. }) = step
+        let (Step::Wake { node, life, .. } | Step::Deliver { node, life, .. } | Step::Reply { node, life, .. }) = step
         else {
             return Some(step);
         };
@@ -115,7 +115,7 @@ impl<A: Api> World<A> {
 
     pub fn tell_route(&mut self, node: usize, input: RouteInput) {
         let life = self.nodes[node].life;
-        self.schedule(0, Event::Route(Step::Tell { node, life, input }));
+        self.schedule(0, Event::Route(Step::Deliver { node, life, input }));
     }
 
     fn route_input(&mut self, node: usize, life: usize, input: RouteInput) {
@@ -210,7 +210,7 @@ impl<A: Api> World<A> {
             if !self.misbehaves {
                 self.checks.routed(node, before.as_ref(), after.as_ref());
             }
-            self.tell_routes();
+            self.deliver_watch_events();
         }
         let lost = self.nodes[node].deaf.is_some()
             || (!self.calm() && self.routes_random.chance(self.parameters.call_trouble / 3));
@@ -222,13 +222,13 @@ impl<A: Api> World<A> {
     }
 
     /// A watch on the Service delivers, to some: late, or never. Where it does not, routing polls.
-    fn tell_routes(&mut self) {
+    fn deliver_watch_events(&mut self) {
         let Some(view) = self.api.service().map(|service| service.view()) else { return };
         for node in 0..self.nodes.len() {
             let delay = self.routes_random.magnitude(MILLI..=SECOND);
             if self.nodes[node].watches && self.routes_random.chance(700) {
                 let (life, input) = (self.nodes[node].life, RouteInput::Seen(view.clone()));
-                self.schedule(delay, Event::Route(Step::Tell { node, life, input }));
+                self.schedule(delay, Event::Route(Step::Deliver { node, life, input }));
             }
         }
     }
@@ -255,7 +255,7 @@ impl<A: Api> World<A> {
         self.note(|_| format!("an operator, to the Service: {edit:?}"));
         self.count("edits of the Service by hand");
         self.api.edit_service(&edit);
-        self.tell_routes();
+        self.deliver_watch_events();
     }
 
     /// An admission webhook, or whatever makes each patch a conflict, comes or goes.

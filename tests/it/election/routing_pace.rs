@@ -89,13 +89,13 @@ fn the_service_is_routed_before_an_event_is_sent() {
     world.wait_for_target("pod-a");
     let (events, patches) = (|| requests(&world, "create", "/events"), || requests(&world, "patch", "/services/"));
     let became = eventually("an Event", || events().pop());
-    assert!(patches()[0].number < became.number, "routed, then told");
+    assert!(patches()[0].number < became.number, "routed first, then the Event");
 
     leader.signal("TERM");
     leader.says("released the Lease");
     let _successor = world.candidate("pod-b", Pace::Hours).start();
     assert_eq!(leader.exit_code(), 0);
     let stopped = events().into_iter().rfind(|event| event.user == world.user("pod-a")).expect("an Event");
-    assert_ne!(stopped.number, became.number, "it has told its end");
-    assert!(patches()[1].number < stopped.number, "pointed elsewhere, then told");
+    assert_ne!(stopped.number, became.number, "the Event of the end of its term");
+    assert!(patches()[1].number < stopped.number, "pointed elsewhere first, then the Event");
 }

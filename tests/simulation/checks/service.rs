@@ -1,4 +1,4 @@
-//! The Service: its fence never falls, and whoever turns it is the term's own node.
+//! The Service: its fence never falls, and only the node of its term patches it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -44,16 +44,18 @@ impl Checks {
     pub fn routed(&mut self, node: usize, before: Option<&ServiceFacts>, after: Option<&ServiceFacts>) {
         let Some(after) = after else { return };
         let Some(fence) = &after.fence else {
-            return self.fail(Check::Route, || format!("node {node} turns the Service without signing it"));
+            return self.fail(Check::Route, || format!("node {node} patches the Service without a fence"));
         };
         if let Some(theirs) = before.and_then(|before| before.fence.as_ref()) {
             let falls = fence.token < theirs.token && theirs.token <= before.map_or(0, |before| before.version);
             self.require(!falls, Check::Route, || {
-                format!("node {node} turns the Service from {theirs:?} to {fence:?}")
+                format!("node {node} changes the fence from {theirs:?} to {fence:?}")
             });
         }
         let own = self.history.term(fence.token).is_some_and(|term| term.node == node);
-        self.require(own, Check::Route, || format!("node {node} signs the Service with {fence:?}, not its own term"));
+        self.require(own, Check::Route, || {
+            format!("node {node} annotates the Service with {fence:?}, not its own term")
+        });
         self.require(after.target == Some(routes::value(node)), Check::Route, || {
             format!("node {node} points the Service at {:?}", after.target)
         });
