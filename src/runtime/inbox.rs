@@ -37,9 +37,9 @@ impl<T> Inbox<T> {
         Ok(Inbox(Arc::new(Shared { queue: Mutex::default(), alarm: Alarm::new()?, other: OnceLock::new() })))
     }
 
-    /// Puts a letter in. Never waits.
-    pub(crate) fn post(&self, letter: T) {
-        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner).push_back(letter);
+    /// Puts a message in. Never waits.
+    pub(crate) fn post(&self, message: T) {
+        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner).push_back(message);
         self.0.alarm.ring();
     }
 
@@ -80,14 +80,14 @@ mod tests {
     use std::thread;
 
     #[test]
-    fn letters_come_in_order_and_wake_the_reader() {
+    fn messages_come_in_order_and_wake_the_reader() {
         let inbox = Inbox::new().expect("an alarm");
         let reader = thread::spawn({
             let inbox = inbox.clone();
             move || (0..3).map(|_| inbox.take_until(None)).collect::<Vec<_>>()
         });
-        for letter in 1..=3 {
-            inbox.post(letter);
+        for message in 1..=3 {
+            inbox.post(message);
         }
         assert_eq!(reader.join().expect("the reader returns"), [Some(1), Some(2), Some(3)]);
     }
@@ -109,6 +109,6 @@ mod tests {
         assert_eq!(inbox.take_until(Some(sys::boot_time())), None);
         assert_eq!(inbox.take_until(Some(sys::boot_time() + Duration::from_millis(2))), None);
         inbox.post(());
-        assert_eq!(inbox.take_until(Some(BootTime(0))), Some(()), "a letter comes before the instant");
+        assert_eq!(inbox.take_until(Some(BootTime(0))), Some(()), "a message comes before the instant");
     }
 }

@@ -21,7 +21,7 @@ pub struct Alarm {
 }
 
 impl Alarm {
-    /// An alarm that nobody has rung yet.
+    /// A new alarm, not rung.
     pub fn new() -> io::Result<Alarm> {
         // SAFETY: the call takes numbers and returns a new descriptor, or -1.
         let timer =
@@ -31,8 +31,8 @@ impl Alarm {
         Ok(Alarm { timer, bell })
     }
 
-    /// Sleeps until the instant has come, somebody rings, or `other` is readable, which is the answer. It may return
-    /// early for no reason.
+    /// Sleeps until the instant has come, the alarm is rung, or `other` is readable. Returns whether `other` is
+    /// readable. May return early for no reason.
     pub fn wait_until(&self, instant: Option<BootTime>, other: Option<BorrowedFd<'_>>) -> io::Result<bool> {
         // Zero would disarm the timer; the first nanosecond after boot is as good as any instant in the past.
         let expiry = instant.map_or(Duration::ZERO, |at| Duration::from_nanos(at.0.max(1)));

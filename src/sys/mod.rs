@@ -37,12 +37,12 @@ pub use self::terminal::{has_terminal, take_terminal};
 
 /// # Safety
 ///
-/// `fd` is -1, or a descriptor that nobody else owns.
+/// `fd` is -1, or a descriptor with no other owner.
 unsafe fn owned(fd: RawFd) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: as above.
+    // SAFETY: the caller promises that the descriptor has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

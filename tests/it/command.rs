@@ -131,7 +131,7 @@ impl StandIn {
     fn let_the_rest_be_killed(&mut self, command: &str) {
         wait_until("the command has ended", || !Path::new("/proc").join(command).exists());
         self.ask(&format!("renew {HOURS} 0"), "renewed");
-        // Nobody is told that time has become shorter: in no term it does.
+        // The supervisor has no reason to look at the clock again: in no term the time becomes shorter.
         self.order("stop");
     }
 

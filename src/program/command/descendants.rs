@@ -1,9 +1,9 @@
 //! Everything that descends from this process, as `/proc` shows it, and a signal for all of it. IO.
 //!
-//! A process group is not enough: a daemon leaves it. So the whole tree is looked up by parent, which works because
-//! leasehold is a subreaper: whoever loses its parent becomes our child, and stays our descendant. The look is no
+//! A process group is not enough: a daemon leaves it. So the whole tree is read by parent, which works because
+//! leasehold is PID 1 or a subreaper: an orphan becomes our child, and stays our descendant. What is read is not a
 //! snapshot (processes fork and die meanwhile), so it serves to *find* what to kill, never to prove that nothing is
-//! left: that proof is the kernel's answer that there is no child to wait for.
+//! left: the proof is the kernel's answer that there is no child to wait for.
 
 use std::collections::HashMap;
 use std::fs;
@@ -11,13 +11,13 @@ use std::io;
 
 use crate::sys::{self, Pid};
 
-/// A living process below this one, as it was when it was looked at.
+/// A living process below this one, as `/proc` showed it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Descendant {
     pub(super) pid: Pid,
     pub(super) group: Pid,
     parent: Pid,
-    /// Clock ticks after boot: with the pid, what tells a process from a later one.
+    /// Clock ticks after boot: with the pid, it identifies a process for good.
     started: u64,
 }
 
@@ -86,15 +86,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_stat_is_no_process() {
+    fn text_that_is_not_a_stat_is_not_a_process() {
         for stat in [&b""[..], b"1", b"1 (x", b"1 (x)", b"1 (x) S", b"1 (x) S one 2 3", b"1 (x) S 1 2 3 4"] {
             assert_eq!(parse(1, stat), None);
         }
     }
 
-    /// A daemon leaves its group at the very moment at which it is to be told.
+    /// A daemon may leave its group right before the signal.
     #[test]
-    fn who_has_changed_its_group_since_it_was_found_is_told_all_the_same() {
+    fn a_process_that_has_changed_its_group_gets_the_signal() {
         let mut child = Command::new("sh")
             .args(["-c", "read line; exec setsid sleep 600"])
             .stdin(Stdio::piped())
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_another_beginning_is_another() {
+    fn a_process_that_started_at_another_time_gets_no_signal() {
         let own = look(Pid::try_from(std::process::id()).expect("a pid")).expect("it is there").0;
         let earlier = Descendant { started: own.started - 1, ..own };
         // It would end this test.

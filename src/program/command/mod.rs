@@ -125,7 +125,7 @@ pub struct Ended {
     pub stopped: bool,
 }
 
-/// Runs one command at a time, for one term after another. One for each process: it reaps every dead child.
+/// Runs one command at a time, term after term. A process may have one supervisor: it reaps every dead child.
 #[derive(Clone)]
 pub struct Supervisor {
     orders: Inbox<Order>,

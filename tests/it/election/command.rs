@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 use crate::process::{Pace, Program, World};
 
@@ -20,6 +21,27 @@ fn diarist(file: &Path) -> [String; 3] {
 
 fn running(program: Program, command: impl IntoIterator<Item = String>) -> Program {
     program.args(["--".to_owned()]).args(command).without("SERVICE_NAME")
+}
+
+pub(super) fn a_leader_whose_loop_cannot_start_releases_the_lease_and_ends(world: &World) {
+    let first = world.candidate("pod-a", Pace::Hours).without("SERVICE_NAME").start();
+    first.wait_until_it_leads();
+    let second = world.candidate("pod-b", Pace::Hours).without("SERVICE_NAME").start();
+    second.says("new leader pod-a");
+    // Room for less than another thread's stack.
+    let status = fs::read_to_string(format!("/proc/{}/status", second.pid())).expect("its status");
+    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).expect("its size");
+    let size: u64 = size.trim().trim_end_matches(" kB").parse().expect("a number");
+    let limit = format!("--as={}", (size + 200) << 10);
+    let limited = Command::new("prlimit").args(["--pid", &second.pid().to_string(), &limit]).status();
+    if !limited.is_ok_and(|status| status.success()) {
+        return eprintln!("SKIPPED: prlimit does not work here");
+    }
+    first.signal("TERM");
+    assert_eq!(second.exit_code(), 1, "{}", second.log.text());
+    assert!(second.said("no thread for the leader loop"), "{}", second.log.text());
+    let holders: Vec<String> = world.lease_history().into_iter().map(|lease| lease.holder).collect();
+    assert_eq!(holders, ["pod-a", "", "pod-b", ""], "acquired once, and released");
 }
 
 pub(super) fn a_command_runs_only_while_leading(world: &World) {

@@ -159,6 +159,10 @@ impl Process {
 
     /// Sends it a signal, by its name without SIG.
     #[track_caller]
+    pub(crate) fn pid(&self) -> u32 {
+        self.child().id()
+    }
+
     pub(crate) fn signal(&self, name: &str) {
         let mut child = self.child();
         assert!(child.try_wait().expect("it can be waited for").is_none(), "it has ended:\n{}", self.log.text());
