@@ -18,8 +18,8 @@ fn forty_descendants_in_groups_and_sessions_of_their_own_are_gone_before_the_end
     let mut stand_in = script(&format!("{FORTY} trap 'exit 0' TERM; echo $$; while :; do sleep 60 & wait; done"));
     stand_in.start(HOURS, HOURS);
     let command = stand_in.line();
-    stand_in.wait_until("forty run", |stand_in| stand_in.count("descendants") >= 50);
-    assert!(bearers_of(&stand_in).len() >= 50);
+    // A process in the middle of its exec has no environment to be known by.
+    stand_in.wait_until("forty run", |stand_in| bearers_of(stand_in).len() >= 50);
     stand_in.order("stop");
     stand_in.let_the_rest_be_killed(&command);
     let ended = stand_in.ended();
