@@ -10,10 +10,18 @@ use super::{
 };
 use crate::time::{BootTime, Now, WallTime};
 
+/// So many of its own acquisitions a process remembers, to tell them from a twin's. Only the last few can still be
+/// applied; an older one shows again only from a restored backup, and is then taken for a twin's, which is harmless.
+const ACQUISITIONS_KEPT: usize = 16;
+
 impl Election {
     pub(super) fn advance_candidate(&mut self, now: Now) {
         let due = |at: Option<BootTime>| at.is_some_and(|at| at <= now.boot);
-        if self.shutdown && !self.may_have_acquired(now.boot) {
+        self.plan_announcement(now.boot);
+        let announces = due(self.announcement_due_at());
+        if self.shutdown && announces {
+            self.announce(now);
+        } else if self.shutdown && !self.may_have_acquired(now.boot) {
             self.state = State::Done;
             self.outputs.push_back(Output::Done);
         } else if due(self.look_at) {
@@ -25,16 +33,17 @@ impl Election {
                 None => Request::Create(content),
                 Some(lease) => Request::Replace { version: lease.version, content },
             };
+            let acquired = request.content().and_then(|content| content.record.acquire_time);
+            self.acquisitions.extend(acquired);
+            self.acquisitions.drain(..self.acquisitions.len().saturating_sub(ACQUISITIONS_KEPT));
             self.start_call(now.boot, CallKind::Acquire, request);
+        } else if announces {
+            self.announce(now);
         }
     }
 
     pub(super) fn candidate_wake(&self) -> Option<BootTime> {
-        let attempt = self.attempt_at();
-        match (self.look_at, attempt) {
-            (Some(look), Some(attempt)) => Some(look.min(attempt)),
-            (look, attempt) => look.or(attempt),
-        }
+        [self.look_at, self.attempt_at(), self.announcement_due_at()].into_iter().flatten().min()
     }
 
     /// Shutting down with an acquisition in doubt: if it was applied it must be released, or the others wait in vain.
@@ -61,9 +70,9 @@ impl Election {
         let free_at = match &known.lease {
             Some(lease) if lease.coordinated => return None,
             Some(lease) => self.free_at(known, &lease.record, &lease.annotations, self.is_mine(lease)),
-            None => (known.since + known.spread).max(self.stand_back_until),
+            None => (known.since + known.jitter).max(self.stand_back_until),
         };
-        Some(free_at.max(self.wait_out_until + known.spread).max(self.pause_until))
+        Some(free_at.max(self.wait_out_until + known.jitter).max(self.pause_until))
     }
 
     fn free_at(&self, known: &ObservedRecord, record: &Record, annotations: &Annotations, mine: bool) -> BootTime {
@@ -72,13 +81,12 @@ impl Election {
             return known.since.max(self.stand_back_until);
         }
         let wait = match annotations.yielded_to.as_deref() {
-            // Who has waited for seconds can wait for the crowd to spread some more.
-            _ if record.holder.is_some() => self.stated_duration(record) + known.spread,
+            _ if record.holder.is_some() => self.mutant_successor_waits(self.stated_duration(record)),
             Some(name) if name == self.identity.name => return known.since, // even if it yielded a moment ago
             Some(name) if !name.is_empty() => self.timing.retry_period(),
             _ => Duration::ZERO,
         };
-        (known.since + wait + known.spread).max(self.stand_back_until)
+        (known.since + wait + self.hold_back(known)).max(self.stand_back_until)
     }
 
     fn acquisition(&self, wall: WallTime) -> Content {
@@ -102,22 +110,23 @@ impl Election {
             },
             annotations: Annotations {
                 incarnation: Some(mark(&self.identity.incarnation, at)),
+                holder_revision: self.identity.revision.clone(),
                 ..Annotations::default()
             },
         }
     }
 
-    /// Later than what the record states, and than a write in doubt or refused: no two writes of one process are alike, so
-    /// the Lease tells which of them was applied.
+    /// Later than what the record states, and than all that this process has written.
     pub(super) fn time_to_write(&self, wall: WallTime, stated: Option<WallTime>) -> WallTime {
-        let in_doubt = self.doubt.as_ref().and_then(|doubt| doubt.content.record.renew_time);
-        later_than(wall, stated.max(in_doubt).max(self.refused))
+        let written = self.last_written.filter(|written| *written < WallTime::LAST);
+        later_than(wall, stated.max(written))
     }
 
     pub(super) fn attempt_failed(&mut self, now: BootTime, call: &Call, failure: CallFailure) {
+        // After an outage others may have written: a write of the version last seen would only collide with theirs.
+        self.look_first = true;
         let (retry_after, applied_perhaps) = match failure {
-            CallFailure::Overtaken if !self.look_first => return self.schedule_look(now),
-            CallFailure::Conflict | CallFailure::Overtaken => {
+            CallFailure::Conflict => {
                 let pause = self.jitter.around(self.timing.retry_period());
                 self.look_at = Some(if self.look_at_once() { now } else { now + pause });
                 return self.mutant_note_conflict();
@@ -127,14 +136,11 @@ impl Election {
         };
         let asked = retry_after.unwrap_or_default().min(self.timing.renewal_deadline());
         let later = now + self.jitter.around(self.timing.retry_period()).max(asked);
-        if call.purpose == CallKind::Observe {
-            self.look_at = Some(later);
-        } else {
+        let writes = call.written.is_some();
+        if writes {
             self.pause_until = later;
-            if applied_perhaps {
-                self.look_at = Some(if retry_after.is_some() { later } else { now });
-            }
         }
+        self.look_at = Some(if writes && applied_perhaps && retry_after.is_none() { now } else { later });
     }
 
     pub(super) fn schedule_look(&mut self, now: BootTime) {
@@ -166,6 +172,7 @@ impl Election {
     pub(super) fn become_candidate(&mut self, now: BootTime, stand_back: bool) {
         self.state = State::Candidate;
         self.conflicts = 0;
+        self.announcement = None;
         if stand_back {
             self.stand_back_until = now + self.timing.lease_duration();
         }
@@ -194,6 +201,15 @@ impl Election {
 
     #[cfg(not(feature = "mutants"))]
     fn mutant_note_conflict(&mut self) {}
+
+    fn mutant_successor_waits(&self, wait: Duration) -> Duration {
+        let named = self.successor() == Some(self.identity.name.as_str());
+        match wait {
+            _ if named && mutant!(self, SuccessorWithoutVacancy) => Duration::ZERO,
+            _ if named && mutant!(self, SuccessorBeforeExpiry) => wait / 2,
+            _ => wait,
+        }
+    }
 }
 
 /// The wall time to write: now, unless the record states that or a later time already. A write that changes nothing

@@ -24,8 +24,9 @@ impl Election {
         let acked = if late && mutant!(self, LateAcquisitionLeads) { now } else { sent };
         let held = Held { term, acked, renew_at: acked + self.timing.renew_interval() };
         self.conflicts = 0;
-        if now >= self.deadline(&held) || self.shutdown || !self.fit {
-            self.report(Event::AcquiredTooLate);
+        let late = now >= self.deadline(&held);
+        if late || self.shutdown || !self.fit {
+            self.report(if late { Event::AcquiredTooLate } else { Event::AcquiredUnwanted });
             return self.start_release(now, held, None);
         }
         self.report(Event::StartedLeading { token: held.term.token });
@@ -271,6 +272,11 @@ fn release(lease: &Snapshot, yielded_to: Option<String>, at: WallTime) -> Conten
             renew_time: Some(at),
             transitions: lease.record.transitions,
         },
-        annotations: Annotations { yielded_to, ..Annotations::default() },
+        annotations: Annotations {
+            yielded_to,
+            successor: lease.annotations.successor.clone(),
+            successor_revision: lease.annotations.successor_revision.clone(),
+            ..Annotations::default()
+        },
     }
 }

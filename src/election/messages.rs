@@ -34,6 +34,16 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// What it writes.
+    pub fn content(&self) -> Option<&Content> {
+        match self {
+            Request::Get => None,
+            Request::Create(content) | Request::Replace { content, .. } => Some(content),
+        }
+    }
+}
+
 /// What a write puts into the Lease.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Content {
@@ -80,8 +90,6 @@ pub enum Answer {
 pub enum CallFailure {
     /// The Lease is no longer what the write supposed (409; to a replacement also 404). It says nothing about who leads.
     Conflict,
-    /// It was not sent: while its connection was made, the watch brought a newer version than the one to be replaced.
-    Overtaken,
     /// It was not applied, by what was answered. Should it be all the same, it is found as any other record is.
     Refused {
         /// The server asked to wait this long.

@@ -51,19 +51,23 @@ mod candidate;
 mod leader;
 mod messages;
 mod mutants;
+mod observed;
 mod record;
+mod succession;
 mod timing;
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use crate::time::{BootTime, Now, WallTime};
 pub use messages::{Answer, CallFailure, CallKind, Content, Ending, Event, Identity, Input, Output, Request};
 #[cfg(feature = "mutants")]
 pub use mutants::Mutant;
 pub(crate) use mutants::mutant;
+use observed::ObservedRecord;
 pub use record::{Annotations, Record, Snapshot, Term, Validity, Version, parse_version};
-pub use timing::{Jitter, SPREAD, Timing, TimingError};
+use succession::Announcement;
+pub use succession::SUCCESSION_GRACE;
+pub use timing::{ATTEMPT_JITTER, Jitter, Timing, TimingError};
 
 /// So many conflicts in a row are met by looking again at once; then somebody edits the Lease without end, and the
 /// pace of retries is enough.
@@ -80,8 +84,13 @@ pub struct Election {
     call: Option<Call>,
     calls: u64,
     doubt: Option<UnresolvedWrite>,
-    /// The latest time in a write that was refused: a front that answers so may have tried twice, and the other try be applied yet.
-    refused: Option<WallTime>,
+    /// The latest `renewTime` in any write of this process, applied or not: no two of its writes are alike, so the
+    /// Lease tells which of them was applied.
+    last_written: Option<WallTime>,
+    /// The `acquireTime` of this process's latest acquisitions, applied or not, and of the one it found at its start.
+    acquisitions: VecDeque<WallTime>,
+    /// The record found by the first look.
+    found_at_start: Option<Record>,
     /// The next call must be a look: what is known may no longer be so.
     look_first: bool,
     /// A watch has ended since the last look. The next one may be silent about what was missed (a restored backup).
@@ -96,11 +105,18 @@ pub struct Election {
     wait_out_until: BootTime,
     /// Conflicts in a row: others edit the Lease as fast as we read it.
     conflicts: u32,
+    /// Candidate: what to write into the succession next, and when.
+    announcement: Option<(Announcement, BootTime)>,
+    /// Candidate: no announcement before this: a failure's pause.
+    no_announcement_before: BootTime,
     watching: bool,
     fit: bool,
     shutdown: bool,
     reported_leader: Option<String>,
+    reported_successor: Option<String>,
     reported_trouble: Option<Event>,
+    /// What is wrong with this process's writes (P20).
+    write_trouble: Option<Event>,
     outputs: VecDeque<Output>,
     #[cfg(feature = "mutants")]
     tampering: Tampering,
@@ -131,27 +147,6 @@ struct Held {
     /// The send time of the last acknowledged write.
     acked: BootTime,
     renew_at: BootTime,
-}
-
-/// The newest version seen, and since when its record has stood.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct ObservedRecord {
-    /// `None`: there is no Lease.
-    lease: Option<Snapshot>,
-    /// The version of the event that deleted it: what is older than that is not the Lease any more.
-    deleted: Option<Version>,
-    /// When *we* first saw this record: rivals' clocks and the record's own times prove nothing.
-    since: BootTime,
-    /// The version with which the watch showed its holder to have won.
-    won: Option<Version>,
-    /// How long to hold back, once an attempt is due, so that candidates do not all try at once (P13).
-    spread: Duration,
-}
-
-impl ObservedRecord {
-    fn version(&self) -> Option<Version> {
-        self.lease.as_ref().map(|lease| lease.version).or(self.deleted)
-    }
 }
 
 /// The call being waited for.
@@ -187,7 +182,9 @@ impl Election {
             call: None,
             calls: 0,
             doubt: None,
-            refused: None,
+            last_written: None,
+            acquisitions: VecDeque::new(),
+            found_at_start: None,
             look_first: true,
             watch_gap: false,
             look_at: Some(BootTime(0)),
@@ -195,11 +192,15 @@ impl Election {
             stand_back_until: BootTime(0),
             wait_out_until: BootTime(0),
             conflicts: 0,
+            announcement: None,
+            no_announcement_before: BootTime(0),
             watching: false,
             fit: true,
             shutdown: false,
             reported_leader: None,
+            reported_successor: None,
             reported_trouble: None,
+            write_trouble: None,
             outputs: VecDeque::new(),
             #[cfg(feature = "mutants")]
             tampering: Tampering::default(),
@@ -221,8 +222,14 @@ impl Election {
         self.calls = 1;
         self.call.iter_mut().for_each(|call| call.number = 1);
         self.jitter = Jitter::new(0);
-        for pause in [&mut self.pause_until, &mut self.stand_back_until, &mut self.wait_out_until] {
-            *pause = if *pause <= now - SPREAD { BootTime(0) } else { *pause };
+        let longest = SUCCESSION_GRACE + ATTEMPT_JITTER;
+        for pause in [
+            &mut self.pause_until,
+            &mut self.stand_back_until,
+            &mut self.wait_out_until,
+            &mut self.no_announcement_before,
+        ] {
+            *pause = if *pause <= now - longest { BootTime(0) } else { *pause };
         }
     }
 
@@ -358,15 +365,16 @@ impl Election {
     }
 
     fn start_call(&mut self, now: BootTime, purpose: CallKind, request: Request) {
-        let written = match &request {
-            Request::Get => None,
-            Request::Create(content) | Request::Replace { content, .. } => Some(content.clone()),
-        };
+        let written = request.content().cloned();
         self.calls += 1;
+        if let Some(content) = written.as_ref().filter(|_| purpose != CallKind::Announce) {
+            self.last_written = self.last_written.max(content.record.renew_time);
+        }
         let known_version = self.known_version();
         let replaces = matches!(request, Request::Replace { .. });
         self.call = Some(Call { number: self.calls, purpose, sent: now, written, known_version, replaces });
-        let limit = self.timing.call_limit();
+        let announces = purpose == CallKind::Announce;
+        let limit = if announces { self.announcement_limit() } else { self.timing.call_limit() };
         self.outputs.push_back(Output::Call { call: self.calls, request, purpose, limit });
     }
 
@@ -396,19 +404,20 @@ impl Election {
         self.mutant_retry_after_conflict(now);
     }
 
-    /// An answer is newer than what was known when the call was sent. It is older only than what the watch has
-    /// delivered since; and after a restored backup a smaller version is the newer one.
-    fn learn_from_answer(&mut self, now: Now, call: &Call, lease: Option<Snapshot>) {
-        let overtaken = self.known_version() != call.known_version;
-        if !overtaken || lease.as_ref().is_some_and(|lease| self.known_version() < Some(lease.version)) {
-            self.learn(now, lease);
-        }
-    }
-
     fn on_written(&mut self, now: Now, call: &Call, lease: Snapshot, created: bool) {
         let replaced_nothing = created && call.replaces;
+        let undone = if replaced_nothing { None } else { undone(call, &lease) };
+        self.write_trouble = undone.map(Event::WriteUndone);
         let sent = if mutant!(self, DeadlineFromReply) { now.boot } else { call.sent };
         match call.purpose {
+            CallKind::Announce => {
+                self.announced(now.boot, undone.is_some());
+                self.learn_from_answer(now, call, Some(lease));
+            }
+            _ if undone.is_some() => {
+                self.learn_from_answer(now, call, Some(lease));
+                self.call_failed(now.boot, call, CallFailure::Refused { retry_after: None });
+            }
             CallKind::Acquire if !replaced_nothing => {
                 self.learn_from_answer(now, call, Some(lease.clone()));
                 self.begin_term(now.boot, sent, lease);
@@ -417,7 +426,7 @@ impl Election {
                 self.learn_from_answer(now, call, Some(lease));
                 self.acknowledge(sent);
             }
-            CallKind::Observe | CallKind::Acquire | CallKind::Renew | CallKind::Release | CallKind::Announce => {
+            CallKind::Observe | CallKind::Acquire | CallKind::Renew | CallKind::Release => {
                 self.learn_from_answer(now, call, Some(lease));
             }
         }
@@ -426,150 +435,35 @@ impl Election {
     /// After a conflict: whether to look again at once, and not at the pace of retries.
     fn look_at_once(&mut self) -> bool {
         self.conflicts = self.conflicts.saturating_add(1);
+        if self.conflicts > QUICK_CONFLICTS {
+            self.write_trouble = Some(Event::RepeatedConflicts(QUICK_CONFLICTS));
+            self.note_trouble();
+        }
         self.conflicts <= QUICK_CONFLICTS
     }
 
     fn on_failure(&mut self, now: Now, call: Call, failure: CallFailure) {
-        let unknown = matches!(failure, CallFailure::Unknown { .. });
-        if let (Some(content), CallFailure::Refused { .. }) = (&call.written, failure) {
-            self.refused = self.refused.max(content.record.renew_time);
+        if call.purpose == CallKind::Announce {
+            return self.announcement_failed(now.boot, failure);
         }
+        let unknown = matches!(failure, CallFailure::Unknown { .. });
         if let Some(content) = call.written.as_ref().filter(|_| unknown) {
             self.doubt = Some(UnresolvedWrite { content: content.clone(), purpose: call.purpose, sent: call.sent });
             if mutant!(self, AmbiguousIsSuccess) && call.purpose == CallKind::Renew {
                 self.acknowledge(call.sent);
             }
         }
-        self.look_first |= match failure {
-            CallFailure::Unknown { .. } | CallFailure::Conflict => true,
-            CallFailure::Overtaken => self.known_version() == call.known_version, // what by?
-            CallFailure::Refused { .. } => false,
-        };
+        self.call_failed(now.boot, &call, failure);
+        self.resolve_doubt(now.boot);
+    }
+
+    fn call_failed(&mut self, now: BootTime, call: &Call, failure: CallFailure) {
+        self.look_first |= matches!(failure, CallFailure::Unknown { .. } | CallFailure::Conflict);
         match &self.state {
-            State::Candidate => self.attempt_failed(now.boot, &call, failure),
-            State::Leading(_) | State::Stopping { .. } => self.renewal_failed(now.boot, &call, failure),
-            State::Releasing { .. } => self.release_failed(now.boot, &call, failure),
+            State::Candidate => self.attempt_failed(now, call, failure),
+            State::Leading(_) | State::Stopping { .. } => self.renewal_failed(now, call, failure),
+            State::Releasing { .. } => self.release_failed(now, call, failure),
             State::Done => {}
-        }
-        self.resolve_doubt(now.boot);
-    }
-
-    /// Takes in what the Lease says now.
-    fn learn(&mut self, now: Now, lease: Option<Snapshot>) {
-        let before = self.known.take();
-        let same_lease = match (&before, &lease) {
-            (Some(ObservedRecord { lease: Some(before), .. }), Some(lease)) => before.uid == lease.uid,
-            (Some(ObservedRecord { lease: None, .. }), None) => true,
-            _ => false,
-        };
-        let record = lease.as_ref().map(|lease| &lease.record);
-        let stood = before.as_ref().filter(|_| same_lease).filter(|before| {
-            before.lease.as_ref().map(|lease| &lease.record) == record // P5: the record, nothing else
-        });
-        let (since, spread) = match (stood, &before) {
-            (Some(stood), _) => (stood.since, stood.spread),
-            (None, Some(_)) => (now.boot, self.jitter.spread()),
-            (None, None) => (now.boot, self.first_spread(lease.as_ref())),
-        };
-        let won = self.version_that_won(before.as_ref(), lease.as_ref());
-        if stood.is_none() && matches!(self.state, State::Candidate) {
-            self.conflicts = 0;
-        }
-        let smaller = |before: &ObservedRecord| lease.as_ref().map(|lease| lease.version) < before.version();
-        if let Some(before) = before.filter(|before| !same_lease || smaller(before)) {
-            self.wait_out(&before);
-        }
-        let leader = record.and_then(|record| record.holder.clone());
-        self.known = Some(ObservedRecord { lease, deleted: None, since, won, spread });
-        if leader != self.reported_leader {
-            self.reported_leader.clone_from(&leader);
-            self.report(Event::LeaderChanged(leader));
-        }
-        self.note_trouble();
-        self.resolve_doubt(now.boot);
-        self.check_hold(now.boot);
-    }
-
-    /// A watch delivers each version, so the first that states another acquisition is the one that won.
-    fn version_that_won(&self, before: Option<&ObservedRecord>, lease: Option<&Snapshot>) -> Option<Version> {
-        let (before, lease) = (before?, lease?);
-        let acquisition =
-            |lease: &Snapshot| (lease.uid.clone(), lease.record.holder.clone(), lease.record.acquire_time);
-        let same = before.lease.as_ref().is_some_and(|before| acquisition(before) == acquisition(lease));
-        if same { before.won } else { self.watching.then_some(lease.version) }
-    }
-
-    /// A newcomer takes a vacant Lease at once: nobody else was woken by the same event.
-    fn first_spread(&mut self, lease: Option<&Snapshot>) -> Duration {
-        let held = lease.is_some_and(|lease| lease.record.holder.is_some());
-        if held { self.jitter.spread() } else { Duration::ZERO }
-    }
-
-    /// The Lease vanished, or went back to an older version, without a release: whoever held it may lead until its
-    /// record runs out (P1).
-    fn wait_out(&mut self, before: &ObservedRecord) {
-        let rival = before.lease.as_ref().filter(|lease| lease.record.holder.is_some() && !self.is_mine(lease));
-        if let Some(lease) = rival.filter(|_| !mutant!(self, DeletionIsRelease)) {
-            self.wait_out_until = self.wait_out_until.max(before.since + self.stated_duration(&lease.record));
-        }
-    }
-
-    fn note_trouble(&mut self) {
-        let trouble = match self.lease() {
-            Some(lease) if lease.coordinated => Some(Event::Coordinated),
-            Some(lease) if lease.record.holder.as_ref() == Some(&self.identity.name) && !self.is_mine(lease) => {
-                Some(Event::DuplicateIdentity)
-            }
-            _ => None,
-        };
-        self.report_trouble(trouble);
-    }
-
-    /// Whether this life of this process wrote the record. The mark names the acquisition it was made by, so that
-    /// it cannot vouch for a record that a program without annotations has written since.
-    fn is_mine(&self, lease: &Snapshot) -> bool {
-        let mine = lease.record.holder.as_ref() == Some(&self.identity.name);
-        let marked = lease.record.acquire_time.is_some_and(|acquired| {
-            lease.annotations.incarnation.as_deref() == Some(mark(&self.identity.incarnation, acquired).as_str())
-        });
-        mine && (marked || mutant!(self, IdentityWithoutIncarnation))
-    }
-
-    /// Whether the record is the one that this term's own writes left there.
-    fn is_of_term(&self, lease: &Snapshot, term: &Term) -> bool {
-        lease.uid == term.lease_uid
-            && !lease.coordinated
-            && self.is_mine(lease)
-            && (lease.record.acquire_time == Some(term.acquire_time) || mutant!(self, IdentityWithoutIncarnation))
-    }
-
-    /// The duration that rivals must wait: the record's own, or where it states none, theirs (P4).
-    fn stated_duration(&self, record: &Record) -> Duration {
-        match record.lease_duration_seconds {
-            Some(seconds) if !mutant!(self, ExpiryByOwnDuration) => Duration::from_secs(seconds.into()),
-            _ => self.timing.lease_duration(),
-        }
-    }
-
-    /// A write in doubt counts, from its own send time, if the record is exactly the one written (P8).
-    fn resolve_doubt(&mut self, now: BootTime) {
-        let Some(lease) = self.lease() else { return };
-        let written = |doubt: &&UnresolvedWrite| {
-            doubt.content.record == lease.record
-                && doubt.content.annotations.incarnation == lease.annotations.incarnation
-        };
-        if self.doubt.as_ref().filter(written).is_none() {
-            return;
-        }
-        let lease = lease.clone();
-        let Some(doubt) = self.doubt.take() else { return };
-        self.look_first = false;
-        match (&self.state, doubt.purpose) {
-            (State::Candidate, CallKind::Acquire) => self.begin_term(now, doubt.sent, lease),
-            (State::Leading(_) | State::Stopping { forced: false, .. }, CallKind::Renew) => {
-                self.acknowledge(doubt.sent)
-            }
-            _ => {}
         }
     }
 
@@ -585,6 +479,26 @@ impl Election {
 
     #[cfg(not(feature = "mutants"))]
     fn mutant_retry_after_conflict(&mut self, _: Now) {}
+}
+
+/// What the answer to a successful write lacks of what was written, if it matters: a webhook may have undone it (P20).
+fn undone(call: &Call, lease: &Snapshot) -> Option<&'static str> {
+    let Content { record, annotations } = call.written.as_ref()?;
+    let stated = &lease.record;
+    if call.purpose == CallKind::Announce {
+        let kept = annotations.successor == lease.annotations.successor;
+        return (!kept).then_some("the annotation leasehold.dev/successor");
+    }
+    [
+        (record.holder == stated.holder, "spec.holderIdentity"),
+        // Rivals would wait less than the leader counts on.
+        (record.lease_duration_seconds <= stated.lease_duration_seconds, "spec.leaseDurationSeconds"),
+        (record.acquire_time == stated.acquire_time, "spec.acquireTime"),
+        (record.renew_time == stated.renew_time, "spec.renewTime"),
+        (annotations.incarnation == lease.annotations.incarnation, "the annotation leasehold.dev/incarnation"),
+    ]
+    .into_iter()
+    .find_map(|(kept, field)| (!kept).then_some(field))
 }
 
 /// The value of the incarnation annotation.

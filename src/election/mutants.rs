@@ -1,4 +1,4 @@
-//! ObservedRecord mistakes of electors, which the simulator builds in one at a time and must catch.
+//! Known mistakes of electors, which the simulator builds in one at a time and must catch.
 //!
 //! PURE. The switch exists only with the feature `mutants`, which only the tests enable: without it [`mutant!`] is
 //! the literal `false`, and what ships holds neither the switch nor the mistakes.
@@ -34,6 +34,16 @@ pub enum Mutant {
     DeletionIsRelease,
     /// An acquisition whose reply comes after its own deadline starts a term all the same.
     LateAcquisitionLeads,
+    /// The successor tries half-way through the record's duration.
+    SuccessorBeforeExpiry,
+    /// The successor tries as soon as it is named, although the Lease is held.
+    SuccessorWithoutVacancy,
+    /// The other candidates leave the successor no time.
+    NoSuccessionGrace,
+    /// A record of this incarnation is believed to be this process's own, whoever wrote it.
+    TwinBelieved,
+    /// A write that was undone is tried again without a pause.
+    NoPace,
     /// The Service is patched without comparing fences.
     UnfencedRoute,
     /// Of two Leases' fences that of the younger Lease is the greater, whatever the tokens.

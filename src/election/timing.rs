@@ -9,15 +9,10 @@ use std::time::Duration;
 /// in client-go's rule that the renewal deadline exceeds 1.2 retry periods.
 const JITTER_TENTHS: u32 = 12;
 
-/// Attempts at a vacant Lease are spread over this span (P13), the later the more of them: see [`Jitter::spread`]. Those at an
-/// expired one, over twice as much.
+/// Where no successor is known, or it is gone, attempts at a free Lease are spread evenly over this span.
 ///
-/// Long enough that the first of fifty candidates is seen by most of the others before their turn comes, short enough
-/// that nobody notices it.
-pub const SPREAD: Duration = Duration::from_micros(22_500);
-
-/// Of a crowd of candidates, twice as many have tried with each such step.
-const DOUBLING: Duration = Duration::from_micros(4_500);
+/// Long enough that the first of a few candidates is usually seen by the others before their turn comes.
+pub const ATTEMPT_JITTER: Duration = Duration::from_millis(40);
 
 /// The durations of an election, checked.
 ///
@@ -200,19 +195,12 @@ impl Jitter {
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
-    fn draw(&mut self) -> u64 {
+    pub(super) fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
-    }
-
-    /// Half of all draws are in the last step of [`SPREAD`], a quarter in the one before, and so on. However many
-    /// candidates there are, the first is soon there and alone for a while, and has won before most of the others try.
-    pub fn spread(&mut self) -> Duration {
-        let halvings = self.draw().leading_zeros();
-        SPREAD.saturating_sub(DOUBLING * halvings + self.up_to(DOUBLING))
     }
 
     /// `period`, or up to 1.2 times as much.
@@ -274,10 +262,5 @@ mod tests {
         assert!(drawn.iter().any(|d| *d < span / 100) && drawn.iter().any(|d| *d > span / 100 * 99));
         assert!((0..1000).all(|_| (span..=span * 12 / 10).contains(&jitter.around(span))));
         assert_eq!(jitter.up_to(Duration::ZERO), Duration::ZERO);
-        for (steps, share) in [(1, 5_000), (2, 2_500), (3, 1_250)] {
-            let early = (0..10_000).filter(|_| jitter.spread() <= SPREAD - DOUBLING * steps).count();
-            assert!(early.abs_diff(share) < 300, "{share} in 10,000 come {steps} steps before the end, not {early}");
-        }
-        assert!((0..1000).all(|_| jitter.spread() <= SPREAD));
     }
 }

@@ -18,7 +18,7 @@ use ureq::{Agent, Body, BodyReader, Error};
 
 use crate::kube::audit::{Audit, ObservedCall};
 pub(crate) use crate::kube::connection::MAX_IDLE;
-use crate::kube::connection::{Tally, address_of, new_agent, while_wanted};
+use crate::kube::connection::{Tally, address_of, new_agent};
 use crate::kube::credentials::{Authorities, Credentials, Token};
 use crate::kube::request::Request;
 use crate::kube::status::{CallError, Failure, Reply, Transport, TransportKind, printable};
@@ -144,18 +144,6 @@ impl Client {
         }
     }
 
-    /// As [`call`](Client::call); but when its connection stands, and it is not `wanted` any more, nothing is sent. `None`: so
-    /// it was, and there was no call to tell of.
-    pub(crate) fn call_while(
-        &self,
-        request: &Request,
-        limit: Duration,
-        wanted: impl Fn() -> bool + 'static,
-    ) -> Option<Result<Reply, CallError>> {
-        let result = while_wanted(wanted, || self.call(request, limit));
-        (!Tally::get().withdrawn).then_some(result)
-    }
-
     /// Opens a watch: makes the call, and hands back the answer's body unread. It comes on an agent of its own
     /// (`told` learns of it), because shutting an agent down is the one way to end a read that blocks.
     pub(crate) fn open(
@@ -229,9 +217,7 @@ impl Client {
             head = Head::of(&answer, self.options.audit.is_some());
             judge(request, answer, read)
         });
-        if !Tally::get().withdrawn {
-            self.tell(request, attempt, head, begun.elapsed(), &result);
-        }
+        self.tell(request, attempt, head, begun.elapsed(), &result);
         result
     }
 

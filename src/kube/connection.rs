@@ -4,7 +4,7 @@
 //! proxy variables (nobody but the API server may see the token), follow redirects (likewise), and hold 256 KiB of
 //! buffers. This one does none of that.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -102,17 +102,11 @@ pub(crate) struct Tally {
     pub sent: u64,
     /// Bytes of the answer.
     pub received: u64,
-    /// Nothing was sent, because the call was no longer wanted when its connection stood.
-    pub withdrawn: bool,
 }
-
-/// Whether a call is wanted still.
-type Wanted = Box<dyn Fn() -> bool>;
 
 thread_local! {
     /// ureq does all of a call's work on the thread that makes the call.
-    static TALLY: Cell<Tally> = const { Cell::new(Tally { connected: false, sent: 0, received: 0, withdrawn: false }) };
-    static WANTED: RefCell<Option<Wanted>> = const { RefCell::new(None) };
+    static TALLY: Cell<Tally> = const { Cell::new(Tally { connected: false, sent: 0, received: 0 }) };
 }
 
 impl Tally {
@@ -131,19 +125,6 @@ impl Tally {
         change(&mut tally);
         TALLY.set(tally);
     }
-}
-
-/// Makes a call on this thread. Once its connection stands, and before anything of it is sent, it is withdrawn if it is not
-/// `wanted` any more.
-pub(crate) fn while_wanted<T>(wanted: impl Fn() -> bool + 'static, call: impl FnOnce() -> T) -> T {
-    WANTED.set(Some(Box::new(wanted)));
-    let result = call();
-    WANTED.set(None);
-    result
-}
-
-fn is_wanted() -> bool {
-    WANTED.with_borrow(|wanted| wanted.as_ref().is_none_or(|wanted| wanted()))
 }
 
 /// Wraps the connection, outside TLS: a handshake's bytes are not the request's.
@@ -173,10 +154,6 @@ impl<T: Transport> Transport for Counting<T> {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        if Tally::get().sent == 0 && !is_wanted() {
-            Tally::add(|tally| tally.withdrawn = true);
-            return Err(Error::ConnectionFailed);
-        }
         // Before, not after: of a write that fails, a part may have left.
         Tally::add(|tally| tally.sent += amount as u64);
         self.0.transmit_output(amount, timeout)

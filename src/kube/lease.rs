@@ -96,7 +96,11 @@ impl Lease {
     /// `resourceVersion` and uid are those that were read: only the API server judges whether they still hold (P2).
     pub fn with(&self, content: &Content) -> Value {
         let mut object = self.object.clone();
-        put(&mut object, content);
+        if content.record == self.snapshot.record {
+            put_annotations(&mut object, &content.annotations); // The spec stays as it was spelt: no sign of life (P5).
+        } else {
+            put(&mut object, content);
+        }
         object
     }
 }
@@ -126,6 +130,7 @@ fn record(spec: &Value) -> Record {
 }
 
 fn put(object: &mut Value, Content { record, annotations }: &Content) {
+    put_annotations(object, annotations);
     let Some(object) = object.as_object_mut() else { return };
     let spec = object_at(object, "spec");
     // A vacant Lease says "", as client-go writes it: other clients stumble over null.
@@ -134,7 +139,10 @@ fn put(object: &mut Value, Content { record, annotations }: &Content) {
     set_or_remove(spec, "leaseDurationSeconds", record.lease_duration_seconds.map(|seconds| json!(seconds)));
     set_or_remove(spec, "acquireTime", record.acquire_time.map(|time| json!(time.to_string())));
     set_or_remove(spec, "renewTime", record.renew_time.map(|time| json!(time.to_string())));
+}
 
+fn put_annotations(object: &mut Value, annotations: &Annotations) {
+    let Some(object) = object.as_object_mut() else { return };
     let metadata = object_at(object, "metadata");
     let kept = [
         (INCARNATION, &annotations.incarnation),

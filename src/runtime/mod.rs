@@ -12,9 +12,10 @@ pub mod lease_store;
 mod watcher;
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -57,8 +58,8 @@ pub(crate) enum Message {
     Called(Box<Called>),
     /// The version to be replaced was not at hand.
     NotAtHand { call: u64 },
-    /// The call was not sent: the watch had brought a newer version than the one to be replaced.
-    Overtaken { call: u64 },
+    /// The observer of the client's calls panicked, so what became of the call is unknown.
+    CallPanicked { call: u64 },
     /// From the watch.
     Watch(WatchUpdate),
     /// All that was started for the term has ended.
@@ -117,27 +118,7 @@ pub(crate) struct Setup {
 struct Job {
     call: u64,
     request: Request,
-    replaces: Option<Version>,
     limit: Duration,
-}
-
-/// The newest version that the watch has brought since the last call was asked for: the thread that makes the call sees
-/// by it what the election's has yet to read. A new connection takes milliseconds, in a crowd tens of them.
-#[derive(Clone, Default)]
-struct Ahead(Arc<Mutex<Version>>);
-
-impl Ahead {
-    fn forget(&self) {
-        self.note(0);
-    }
-
-    fn note(&self, version: Version) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = version;
-    }
-
-    fn is_newer_than(&self, version: Version) -> bool {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) > version
-    }
 }
 
 /// An election being run.
@@ -148,7 +129,6 @@ pub(crate) struct Driver<A> {
     lease_name: String,
     inbox: Inbox<Message>,
     jobs: SyncSender<Job>,
-    ahead: Ahead,
     watcher: Watcher,
     leadership: Option<Leadership>,
     /// The version of the Lease and the token that the observer was told last.
@@ -164,23 +144,20 @@ impl<A: Observer> Driver<A> {
     pub(crate) fn new(setup: Setup, observer: A) -> io::Result<Driver<A>> {
         let Setup { namespace, lease, identity, timing, calls, watch, inbox, watchdog } = setup;
         let (jobs, queue) = mpsc::sync_channel(1); // The election makes one call at a time, so this never blocks.
-        let (answers, ahead) = (inbox.clone(), Ahead::default());
-        let seen = ahead.clone();
+        let answers = inbox.clone();
         thread::Builder::new()
             .name("lease-calls".into())
             .stack_size(STACK)
-            .spawn(move || make_calls(&calls, &queue, &answers, &seen))?;
-        let (update, seen) = (inbox.clone(), ahead.clone());
+            .spawn(move || make_calls(&calls, &queue, &answers))?;
+        let updates = inbox.clone();
         let watched = Watched {
             resource: Resource::Lease,
             namespace: namespace.clone(),
             name: lease.clone(),
             purpose: Purpose::Observe,
         };
-        let watcher = Watcher::new(watch, watched, timing.retry_period(), move |item| {
-            let version = item.version();
-            update.post(Message::Watch(item)); // First: who is told that a call was overtaken shall find what by.
-            version.inspect(|version| seen.note(*version));
+        let watcher = Watcher::new(watch, watched, timing.retry_period(), move |update| {
+            updates.post(Message::Watch(update));
         });
         Ok(Driver {
             election: Election::new(identity, timing, sys::random_u64()),
@@ -189,7 +166,6 @@ impl<A: Observer> Driver<A> {
             lease_name: format!("{namespace}/{lease}"),
             inbox,
             jobs,
-            ahead,
             watcher,
             leadership: None,
             told: None,
@@ -221,9 +197,10 @@ impl<A: Observer> Driver<A> {
             Message::NotAtHand { call } => {
                 self.input(Input::Reply { call, result: Err(election::CallFailure::Conflict) });
             }
-            Message::Overtaken { call } => {
+            Message::CallPanicked { call } => {
                 self.call_due = None;
-                self.input(Input::Reply { call, result: Err(election::CallFailure::Overtaken) });
+                let failure = election::CallFailure::Unknown { retry_after: None };
+                self.input(Input::Reply { call, result: Err(failure) });
             }
             Message::Watch(update) => self.watched(update),
             Message::WorkStopped { token } => {
@@ -285,13 +262,8 @@ impl<A: Observer> Driver<A> {
         match self.lease_store.request(asked, purpose) {
             Some(request) => {
                 self.call_due = Some(sys::boot_time() + limit);
-                self.ahead.forget();
-                let replaces = match asked {
-                    election::Request::Replace { version, .. } => Some(*version),
-                    election::Request::Get | election::Request::Create(_) => None,
-                };
                 // The thread at the other end lives as long as this one.
-                let _ = self.jobs.send(Job { call, request, replaces, limit });
+                let _ = self.jobs.send(Job { call, request, limit });
             }
             None => self.inbox.post(Message::NotAtHand { call }),
         }
@@ -334,19 +306,21 @@ impl<A: Observer> Driver<A> {
     }
 }
 
-/// Makes the Lease's calls, one at a time. A replacement that is known to be refused is not sent (P13).
-fn make_calls(client: &Client, jobs: &Receiver<Job>, answers: &Inbox<Message>, seen: &Ahead) {
+/// Makes the Lease's calls, one at a time.
+///
+/// A library user's observer of calls runs on this thread. If it panics, the election must go on: without this thread it
+/// would wait for an answer for ever.
+fn make_calls(client: &Client, jobs: &Receiver<Job>, answers: &Inbox<Message>) {
     loop {
         let job = jobs.recv_timeout(MAX_IDLE).or_else(|_| {
             client.close_idle();
             jobs.recv()
         });
-        let Ok(Job { call, request, replaces, limit }) = job else { return };
-        let seen = seen.clone();
-        let wanted = move || !replaces.is_some_and(|version| seen.is_newer_than(version));
-        answers.post(match client.call_while(&request, limit, wanted) {
-            Some(result) => Message::Called(Box::new(Called { call, request, result })),
-            None => Message::Overtaken { call },
+        let Ok(Job { call, request, limit }) = job else { return };
+        let result = catch_unwind(AssertUnwindSafe(|| client.call(&request, limit)));
+        answers.post(match result {
+            Ok(result) => Message::Called(Box::new(Called { call, request, result })),
+            Err(_) => Message::CallPanicked { call },
         });
     }
 }

@@ -80,16 +80,6 @@ pub(crate) enum WatchUpdate {
     Down { run: u64, pause: Duration, end: WatchEnd },
 }
 
-impl WatchUpdate {
-    /// The version of the object that it brings.
-    pub(crate) fn version(&self) -> Option<Version> {
-        match self {
-            WatchUpdate::Object { version, .. } | WatchUpdate::Deleted { version, .. } => Some(*version),
-            WatchUpdate::Up { .. } | WatchUpdate::Down { .. } => None,
-        }
-    }
-}
-
 /// How a watch has ended.
 #[derive(Debug)]
 pub(crate) enum WatchEnd {

@@ -114,7 +114,7 @@ fn a_renewal_that_was_applied_and_then_overwritten_does_not_count() {
     let until = scenario.election.validity().unwrap().valid_until;
     scenario.apply_and_lose_reply();
     let wall = scenario.now.wall;
-    scenario.edit(|lease| lease.record.renew_time = Some(WallTime(wall.0 + 77)));
+    scenario.edit(|lease| lease.record.renew_time = Some(WallTime(wall.0 - 77)));
     scenario.run(secs(2), Network::Hangs);
     scenario.serve(); // the look
     assert_eq!(scenario.election.validity().unwrap().valid_until, until);
@@ -216,6 +216,7 @@ fn a_write_that_was_refused_and_is_applied_all_the_same_is_not_taken_for_the_nex
     scenario.fail(CallFailure::Refused { retry_after: None });
     scenario.now.boot = scenario.now.boot + secs(3);
     scenario.input(Input::Timer);
+    scenario.serve(); // the look
     let sent = scenario.expect(CallKind::Acquire).sent;
     let _ = scenario.apply(&first);
     scenario.fail(CallFailure::Unknown { retry_after: None });

@@ -1,9 +1,9 @@
 //! P11: "holder = me" is mine only if this life of this process wrote it.
 
-use leasehold::election::{Annotations, CallKind, Ending, Event, Snapshot, Timing};
+use leasehold::election::{Annotations, CallFailure, CallKind, Ending, Event, Snapshot, Timing};
 use leasehold::time::WallTime;
 
-use crate::scenario::{INCARNATION, ME, Network, Scenario, held, millis, secs, vacant};
+use crate::scenario::{EPOCH, INCARNATION, ME, Network, SPREAD, Scenario, held, millis, secs, vacant};
 
 /// The Lease as a leader left it that was killed.
 fn left_behind() -> Snapshot {
@@ -32,13 +32,71 @@ fn a_restarted_container_of_the_same_pod_takes_the_lease_back_at_once_as_a_new_t
 }
 
 #[test]
-fn another_process_with_the_same_name_waits_like_any_rival_and_says_what_is_wrong() {
+fn a_pod_made_anew_under_the_same_name_waits_for_its_predecessors_record_and_is_not_called_a_duplicate() {
     let mut scenario = successor("another life");
     scenario.run(secs(14), Network::Serves);
     assert!(scenario.calls_for(CallKind::Acquire).is_empty());
-    assert_eq!(scenario.reported(&Event::DuplicateIdentity), 1);
+    assert_eq!(scenario.reported(&Event::HeldByPredecessor), 1);
     scenario.run(secs(4), Network::Serves);
     assert!(scenario.leads());
+    assert_eq!(scenario.reported(&Event::DuplicateIdentity), 0);
+}
+
+#[test]
+fn a_living_process_with_the_same_name_is_called_a_duplicate_once_it_renews() {
+    let mut scenario = successor("another life");
+    scenario.holder_renews();
+    scenario.see();
+    assert_eq!(scenario.reported(&Event::DuplicateIdentity), 1);
+    scenario.run(secs(14), Network::Serves);
+    assert!(scenario.calls_for(CallKind::Acquire).is_empty());
+}
+
+/// A twin has this process's name and incarnation: a cloned machine, or a restored checkpoint.
+#[test]
+fn a_record_of_the_own_incarnation_that_this_process_never_wrote_proves_a_twin() {
+    let mut twin = Scenario::leading();
+    twin.run(secs(7), Network::Serves);
+    let mut scenario = Scenario::leading();
+    scenario.find(Snapshot { version: scenario.version() + 10, ..with_uid(&scenario, twin.lease.unwrap()) });
+    scenario.edit(|lease| {
+        let acquired = WallTime(EPOCH.0 + 77);
+        lease.record.acquire_time = Some(acquired);
+        lease.annotations.incarnation = Some(format!("{INCARNATION} {acquired}"));
+    });
+    scenario.see();
+    assert_eq!(scenario.ending(), Some(&Ending::Superseded(ME.into())));
+    assert_eq!(scenario.reported(&Event::DuplicateIdentity), 1);
+    scenario.work_stops();
+    scenario.run(secs(14), Network::Hangs);
+    assert!(scenario.pending.is_none(), "it waits as for any rival: {:?}", scenario.pending);
+    scenario.run(secs(1) + SPREAD, Network::Hangs);
+    let (_, annotations) = scenario.written(CallKind::Acquire);
+    assert!(!annotations.incarnation.unwrap().starts_with(INCARNATION), "under an incarnation of its own");
+}
+
+#[test]
+fn a_renewal_of_the_own_term_that_this_process_never_wrote_proves_a_twin() {
+    let mut scenario = Scenario::leading();
+    scenario.pass(secs(1));
+    scenario.holder_renews();
+    scenario.see();
+    assert!(!scenario.leads() && scenario.told_to_stop);
+    assert_eq!(scenario.reported(&Event::DuplicateIdentity), 1);
+}
+
+#[test]
+fn a_late_renewal_by_the_container_that_this_one_replaces_is_no_twins() {
+    let mut scenario = successor(INCARNATION);
+    scenario.holder_renews();
+    scenario.fail(CallFailure::Conflict);
+    scenario.serve_until_idle();
+    assert!(scenario.leads());
+    assert_eq!(scenario.reported(&Event::DuplicateIdentity), 0);
+}
+
+fn with_uid(scenario: &Scenario, lease: Snapshot) -> Snapshot {
+    Snapshot { uid: scenario.lease.as_ref().expect("a Lease").uid.clone(), ..lease }
 }
 
 #[test]
@@ -62,7 +120,7 @@ fn a_mark_does_not_vouch_for_a_record_that_another_program_wrote_since() {
     scenario.look();
     scenario.run(secs(14), Network::Serves);
     assert!(scenario.calls_for(CallKind::Acquire).is_empty());
-    assert_eq!(scenario.reported(&Event::DuplicateIdentity), 1);
+    assert_eq!(scenario.reported(&Event::HeldByPredecessor), 1);
 
     let mut scenario = Scenario::leading();
     let annotations = scenario.lease.as_ref().unwrap().annotations.clone();
@@ -84,7 +142,7 @@ fn a_record_of_ours_without_a_mark_or_without_an_acquire_time_is_not_ours() {
         scenario.put(lease.record, lease.annotations);
         scenario.look();
         assert!(scenario.pending.is_none());
-        assert_eq!(scenario.reported(&Event::DuplicateIdentity), 1);
+        assert_eq!(scenario.reported(&Event::HeldByPredecessor), 1);
     }
 }
 
@@ -114,7 +172,7 @@ fn a_duplicate_that_goes_away_is_said_again_when_it_comes_back() {
     scenario.see();
     scenario.put(lease.record, lease.annotations);
     scenario.see();
-    assert_eq!(scenario.reported(&Event::DuplicateIdentity), 2);
+    assert_eq!(scenario.reported(&Event::HeldByPredecessor), 2);
 }
 
 #[test]

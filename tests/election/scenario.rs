@@ -19,8 +19,10 @@ pub const RIVAL: &str = "pod-b";
 pub const INCARNATION: &str = "9f1c";
 /// 2026-11-22T15:04:05Z, when every scenario begins.
 pub const EPOCH: WallTime = WallTime(1_795_359_845_000_000);
-/// More than any spread of attempts (P13): that after an expiry.
-pub const SPREAD: Duration = leasehold::election::SPREAD.saturating_mul(2);
+/// Every attempt at a free Lease comes within this span, though another candidate is named the successor (P13).
+pub const SPREAD: Duration = leasehold::election::SUCCESSION_GRACE.saturating_add(leasehold::election::ATTEMPT_JITTER);
+/// The successor, unless a test says who is.
+pub const SUCCESSOR: &str = "pod-z";
 
 pub fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -56,6 +58,10 @@ pub enum Network {
 #[derive(Clone)]
 pub struct Scenario {
     pub election: Election,
+    name: String,
+    /// A Lease that somebody else holds gets a successor, unless the test names one: so the candidate names itself only
+    /// where a test is about that.
+    pub has_successor: bool,
     pub now: Now,
     /// What the API server holds.
     pub lease: Option<Snapshot>,
@@ -92,6 +98,8 @@ impl Scenario {
         let identity = Identity { name: name.into(), incarnation: incarnation.into(), revision: None };
         Scenario {
             election: Election::new(identity, timing, 7),
+            name: name.into(),
+            has_successor: true,
             now: Now { boot: BootTime(3_600_000_000_000), wall: EPOCH },
             lease: None,
             version: 100,
@@ -437,7 +445,10 @@ impl Scenario {
     }
 
     /// The Lease holds this now, whoever wrote it; it is made if there is none.
-    pub fn put(&mut self, record: Record, annotations: Annotations) {
+    pub fn put(&mut self, record: Record, mut annotations: Annotations) {
+        if self.has_successor && record.holder.as_ref().is_some_and(|holder| *holder != self.name) {
+            annotations.successor.get_or_insert_with(|| SUCCESSOR.into());
+        }
         self.version += 1;
         let (version, made) = (self.version, &mut self.leases_made);
         let lease = self.lease.get_or_insert_with(|| {

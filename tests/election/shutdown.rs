@@ -34,7 +34,7 @@ fn an_acquisition_in_flight_that_succeeds_is_released() {
     scenario.input(Input::Shutdown);
     scenario.serve();
     assert_eq!((scenario.leads(), scenario.work), (false, None));
-    assert_eq!(scenario.reported(&Event::AcquiredTooLate), 1);
+    assert_eq!(scenario.reported(&Event::AcquiredUnwanted), 1);
     scenario.expect(CallKind::Release);
     scenario.serve();
     assert_eq!((scenario.holder(), scenario.done), (None, true));

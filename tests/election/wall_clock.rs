@@ -39,17 +39,17 @@ fn the_renew_time_rises_strictly_when_the_wall_clock_stands_still() {
 }
 
 #[test]
-fn every_renewal_is_a_change_even_at_the_end_of_time() {
+fn every_write_is_a_change_even_at_the_end_of_time() {
     let last = WallTime::LAST;
     for stated in [WallTime(last.0 - 1), last, WallTime(last.0 + 1), WallTime(i64::MAX)] {
         for wall in [EPOCH, WallTime(last.0 - 1), last, WallTime(last.0 + 1), WallTime(i64::MAX)] {
-            let mut scenario = Scenario::leading();
-            scenario.edit(|lease| lease.record.renew_time = Some(stated));
-            scenario.see();
-            scenario.pass(secs(5));
+            let mut lease = Scenario::leading().lease.unwrap();
+            lease.record.renew_time = Some(stated);
+            let mut scenario = Scenario::new(); // the next container of the same Pod
             scenario.now.wall = wall;
-            scenario.input(Input::Timer);
-            let (record, _) = scenario.written(CallKind::Renew);
+            scenario.find(lease);
+            scenario.look();
+            let (record, _) = scenario.written(CallKind::Acquire);
             assert_ne!(record.renew_time, Some(stated), "wall clock {wall:?}");
             assert!(
                 record.renew_time <= Some(last),

@@ -132,9 +132,6 @@ fn actions(world: &World, scope: &Scope) -> Vec<(Action, u8)> {
         if let Some(call) = &node.call {
             let applied = call.answer.is_some();
             actions.push((if applied { Action::Reply(index) } else { Action::Apply(index) }, 0));
-            if world.is_overtaken(index) {
-                actions.push((Action::Withdraw(index), 0));
-            }
             if scope.losses && (call.is_write() || !applied) {
                 actions.push((Action::Lose(index), 1)); // a look that is lost is lost, applied or not
             }

@@ -26,8 +26,6 @@ pub enum Action {
     Apply(usize),
     /// That answer arrives.
     Reply(usize),
-    /// The call in flight is not sent after all: the watch has brought a newer version than the one to be replaced.
-    Withdraw(usize),
     /// The wait for an answer ends without one. If the call has not been applied yet, it may be, later.
     Lose(usize),
     /// The call in flight is applied, and the request arrives once more, later.
@@ -185,16 +183,6 @@ impl World {
         told.version < self.version && told.lease != self.lease
     }
 
-    /// Whether the call in flight, which the API server has not seen yet, replaces a version older than one since told of.
-    pub fn is_overtaken(&self, node: usize) -> bool {
-        let Node { call: Some(InFlight { request: Request::Replace { version, .. }, answer: None, .. }), told, .. } =
-            &self.nodes[node]
-        else {
-            return false;
-        };
-        told.as_ref().is_some_and(|told| told.version > *version)
-    }
-
     /// Whether something is outstanding that could happen now.
     pub fn is_delayed(&self, node: usize) -> bool {
         let waiting = self.nodes[node].work.as_ref().is_some_and(|work| work.told_to_stop || work.killed);
@@ -212,10 +200,6 @@ impl World {
             }
             Action::Apply(node) => self.apply_call(node),
             Action::Reply(node) => self.reply(node)?,
-            Action::Withdraw(node) => {
-                self.nodes[node].call.as_mut().expect("in flight").answer = Some(Err(CallFailure::Overtaken));
-                self.reply(node)?;
-            }
             Action::Lose(node) => {
                 self.abandon_call(node);
                 self.nodes[node].call.as_mut().expect("in flight").answer =

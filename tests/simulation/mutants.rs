@@ -15,7 +15,7 @@ use crate::schedule;
 /// Within so many schedules each must be caught; the main run is as long, or longer.
 const BUDGET: u64 = 400;
 
-const ALL: [AnyMutant; 22] = [
+const ALL: [AnyMutant; 24] = [
     AnyMutant::Election(Mutant::DeadlineFromReply),
     AnyMutant::Election(Mutant::ExpiryByWallClock),
     AnyMutant::Election(Mutant::ExpiryByOwnDuration),
@@ -29,6 +29,8 @@ const ALL: [AnyMutant; 22] = [
     AnyMutant::Election(Mutant::IdentityWithoutIncarnation),
     AnyMutant::Election(Mutant::DeletionIsRelease),
     AnyMutant::Election(Mutant::LateAcquisitionLeads),
+    AnyMutant::Election(Mutant::SuccessorBeforeExpiry),
+    AnyMutant::Election(Mutant::SuccessorWithoutVacancy),
     AnyMutant::Election(Mutant::UnfencedRoute),
     AnyMutant::Election(Mutant::FenceByLeaseAge),
     AnyMutant::Election(Mutant::VoidFenceObeyed),

@@ -58,7 +58,7 @@ impl<A: Api> World<A> {
             let conflict = Input::Reply { call: number, result: Err(CallFailure::Conflict) };
             return self.schedule(0, Event::Deliver { node, life, stimulus: Stimulus::Input(conflict) });
         };
-        (process.awaits, process.ahead) = (Some(number), None);
+        process.awaits = Some(number);
         let late = caller.clock.real_at(sent + limit);
         let what = Sending {
             conditions: A::conditions(&call),
@@ -94,32 +94,10 @@ impl<A: Api> World<A> {
                 }
             }
             fate.stubborn = self.random.chance(500);
-        } else if let Request::Replace { version, .. } = request
-            && self.parameters.latency.connect != (0..=0)
-        {
-            let flight = Flight { node, life, number, call, sent, sent_real: self.now, fate };
-            let connect = self.connects_random.within(self.parameters.latency.connect.clone());
-            return self.schedule(connect, Event::Connected { flight, replaces: *version, out });
+        } else if matches!(request, Request::Replace { .. }) && self.parameters.latency.connect != (0..=0) {
+            out += self.connects_random.within(self.parameters.latency.connect.clone());
         }
         self.fly(out, node, number, &call, sent, fate);
-    }
-
-    /// Who has seen a newer version than the one to be replaced does not send it (P13).
-    pub fn connected(&mut self, flight: Flight<A>, replaces: u128, out: Real) {
-        let Flight { node, life, number, .. } = flight;
-        if let Some(nap) = self.nodes[node].nap {
-            return self.schedule_at(nap.until, Event::Connected { flight, replaces, out });
-        }
-        let same_life = self.nodes[node].life == life;
-        let process = self.nodes[node].process.as_mut().filter(|_| same_life);
-        let Some(process) = process.filter(|process| process.awaits == Some(number)) else { return };
-        if process.ahead.is_some_and(|seen| seen > replaces) {
-            process.awaits = None;
-            self.count("withdrawn before they were sent");
-            let overtaken = Input::Reply { call: number, result: Err(CallFailure::Overtaken) };
-            return self.schedule(0, Event::Deliver { node, life, stimulus: Stimulus::Input(overtaken) });
-        }
-        self.schedule(out, Event::Arrive(flight));
     }
 
     fn fly(
@@ -238,7 +216,6 @@ impl<A: Api> World<A> {
                     Input::Deleted(version) => Some(*version),
                     _ => None,
                 };
-                process.ahead = version.or(process.ahead);
                 version.into_iter().for_each(|version| self.checks.delivered(node, version, clock));
                 self.count("watch events");
                 Some(input)

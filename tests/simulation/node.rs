@@ -47,8 +47,6 @@ pub struct Process<A: Api> {
     backlog: VecDeque<Todo>,
     /// The call under way.
     pub awaits: Option<u64>,
-    /// The version that the watch has brought since it was asked for.
-    pub ahead: Option<u128>,
     /// The watch as the API server's end knows it.
     pub stream: Option<Stream<A>>,
     /// The watch as this end knows it.
@@ -143,7 +141,6 @@ impl<A: Api> World<A> {
             inbox: VecDeque::new(),
             backlog: VecDeque::new(),
             awaits: None,
-            ahead: None,
             stream: None,
             watching: None,
             streams: 0,

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use leasehold::election::{SPREAD, Timing};
+use leasehold::election::{ATTEMPT_JITTER, SUCCESSION_GRACE, Timing};
 
 use crate::api::Api;
 use crate::checks::{Check, Violation};
@@ -65,9 +65,9 @@ struct Limits {
     /// - a record that nobody renews runs out: the longest duration that anybody stated;
     /// - the only fit candidate stands back after a request to yield: a lease duration;
     /// - a poll, an attempt that loses to another's late one, a poll: a jittered retry period each;
-    /// - the spread, and round trips: 1 s.
+    /// - the grace for a successor, jitter, and round trips: 1 s.
     convergence: Real,
-    /// A leader dies: its record is seen a poll later at worst, runs out, attempts are spread.
+    /// A leader dies: its record is seen a poll later at worst, runs out, and the successor may be gone.
     crash: Real,
     /// A leader shuts down, and a candidate watches: its work stops in 100 ms, then a release, an event, an attempt.
     handover_watched: Real,
@@ -81,12 +81,12 @@ impl Limits {
         let stated = longest_lease.max(LONGEST_EDITED_SECONDS * SECOND);
         let deadline = parameters.longest(Timing::renewal_deadline);
         let poll = parameters.longest(Timing::retry_period) * 12 / 10;
-        let spread = u64::try_from(SPREAD.as_nanos()).expect("a short span");
+        let spread = u64::try_from((SUCCESSION_GRACE + ATTEMPT_JITTER).as_nanos()).expect("a short span");
         let trips = 30 * MILLI + 2 * parameters.latency.connect.end();
         Limits {
             longest_lease,
             convergence: 2 * SECOND + 2 * deadline + longest_lease + stated + longest_lease + 3 * poll + SECOND,
-            crash: poll + longest_lease + 2 * spread + trips,
+            crash: poll + longest_lease + spread + trips,
             handover_watched: 100 * MILLI + spread + trips,
             handover_polled: 100 * MILLI + poll + spread + trips,
         }

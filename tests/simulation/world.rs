@@ -44,55 +44,18 @@ pub struct Flight<A: Api> {
 
 /// What happens at an instant.
 pub enum Event<A: Api> {
-    Wake {
-        node: usize,
-        generation: u64,
-    },
-    /// A connection stands, for a replacement of the version `replaces`, which then takes `out` to arrive.
-    Connected {
-        flight: Flight<A>,
-        replaces: u128,
-        out: Real,
-    },
+    Wake { node: usize, generation: u64 },
     Arrive(Flight<A>),
-    Deliver {
-        node: usize,
-        life: usize,
-        stimulus: Stimulus<A>,
-    },
-    ConnectWatch {
-        node: usize,
-        life: usize,
-    },
-    Resume {
-        node: usize,
-        nap: u64,
-    },
-    WorkEnds {
-        node: usize,
-        work: u64,
-    },
-    KillDue {
-        node: usize,
-        work: u64,
-    },
-    WorkDies {
-        node: usize,
-        work: u64,
-    },
-    Start {
-        node: usize,
-        life: usize,
-    },
-    EndPartition {
-        node: usize,
-        number: u64,
-    },
+    Deliver { node: usize, life: usize, stimulus: Stimulus<A> },
+    ConnectWatch { node: usize, life: usize },
+    Resume { node: usize, nap: u64 },
+    WorkEnds { node: usize, work: u64 },
+    KillDue { node: usize, work: u64 },
+    WorkDies { node: usize, work: u64 },
+    Start { node: usize, life: usize },
+    EndPartition { node: usize, number: u64 },
     EndOutage,
-    Fit {
-        node: usize,
-        life: usize,
-    },
+    Fit { node: usize, life: usize },
     Uncoordinate,
     NextFault,
     Foreign(crate::foreign::Step),
@@ -271,7 +234,6 @@ impl<A: Api> World<A> {
     fn step(&mut self, event: Event<A>) {
         match event {
             Event::Wake { node, generation } => self.wake(node, generation),
-            Event::Connected { flight, replaces, out } => self.connected(flight, replaces, out),
             Event::Arrive(flight) => self.arrive(flight),
             Event::Deliver { node, life, stimulus } if self.nodes[node].life == life => self.deliver(node, stimulus),
             Event::Deliver { .. } => {}

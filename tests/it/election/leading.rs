@@ -161,13 +161,14 @@ pub(super) fn a_restarted_container_takes_its_lease_back_at_once(world: &World) 
 
 pub(super) fn a_second_process_with_the_same_identity_waits_and_says_so(world: &World) {
     let program = world.candidate("pod-a", Pace::Hours);
-    let first = program.start();
-    let token = first.token();
+    let first = program.clone().with("RENEW_INTERVAL", "200ms").start();
+    first.wait_until_it_leads();
+    let acquired = world.lease().expect("a Lease").acquired;
     let second = program.start();
     let warning = second.says("another process holds the Lease");
     assert!(warning.contains("POD_NAME must be unique to each candidate"), "{warning}");
     assert!(!second.leads() && first.leads());
-    assert_eq!(world.lease().expect("a Lease").version, token, "nobody has written");
+    assert_eq!(world.lease().expect("a Lease").acquired, acquired, "nobody has acquired it since");
     first.signal("TERM");
     second.wait_until_it_leads();
     assert_eq!(first.exit_code(), 0);

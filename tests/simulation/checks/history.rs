@@ -215,6 +215,12 @@ impl Checks {
         self.require(!handed, Check::Patience, || {
             format!("node {node} writes to a Lease that a controller coordinates")
         });
+        if before.is_some_and(|before| before.uid == after.uid && before.same_record(after)) {
+            // An announcement: no sign of life, and nothing else of the object may change.
+            return self.require(before.map(|before| &before.other) == Some(&after.other), Check::Record, || {
+                format!("node {node} announces itself and changes {before:?} into {after:?}")
+            });
+        }
         self.check_record(node, before, after);
         match kind(before, after) {
             Kind::Release => {
