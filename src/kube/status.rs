@@ -306,6 +306,11 @@ fn seconds(header: &str) -> Option<Duration> {
     digits.then(|| header.parse().ok().map(Duration::from_secs))?
 }
 
+/// Control characters, and Unicode's invisible direction marks, which reorder the text around them just the same.
+pub(crate) fn is_misleading(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// The beginning of what a server says, on one line and without control characters.
 pub(crate) fn printable(bytes: &[u8]) -> String {
     // A character of the cut part could be halved; lossy decoding takes care of that, and of everything else.
@@ -319,8 +324,7 @@ pub(crate) fn printable(bytes: &[u8]) -> String {
         }
         match c {
             '\n' | '\r' | '\t' => shown.push(' '),
-            // Unicode's invisible direction annotations reorder a terminal's line as control characters do.
-            c if c.is_control() || ('\u{200e}'..='\u{202e}').contains(&c) => shown.extend(c.escape_unicode()),
+            c if is_misleading(c) => shown.extend(c.escape_unicode()),
             c => shown.push(c),
         }
     }

@@ -12,6 +12,7 @@ use env_logger::{Builder, Target};
 use log::{Level, LevelFilter};
 use serde_json::json;
 
+use crate::kube::status::is_misleading;
 use crate::program::config::LogFormat;
 use crate::sys;
 use crate::sys::line_writer::DroppingWriter;
@@ -43,9 +44,9 @@ fn line(format: LogFormat, level: Level, message: &str) -> String {
 
 /// What comes from outside cannot begin a line of its own, nor move a terminal's cursor.
 fn single_line(text: &str) -> String {
-    if text.chars().any(char::is_control) {
+    if text.chars().any(is_misleading) {
         text.chars()
-            .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+            .flat_map(|c| if is_misleading(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
             .collect()
     } else {
         text.to_owned()

@@ -28,8 +28,8 @@ pub struct Metrics {
     watch_restarts: AtomicU64,
     renewals: [AtomicU64; Renewal::ALL.len()],
     route_updates: [AtomicU64; RouteUpdate::ALL.len()],
-    requests: Mutex<Vec<Requests>>,
-    durations: Mutex<Vec<Durations>>,
+    requests: Mutex<Vec<CallCount>>,
+    durations: Mutex<Vec<CallDurations>>,
 }
 
 /// How one try at renewing the lease ended.
@@ -88,7 +88,7 @@ pub struct Reading {
 }
 
 #[derive(Debug)]
-struct Requests {
+struct CallCount {
     method: String,
     code: String,
     host: String,
@@ -96,7 +96,7 @@ struct Requests {
 }
 
 #[derive(Debug)]
-struct Durations {
+struct CallDurations {
     verb: String,
     host: String,
     buckets: [u64; BUCKETS.len()],
@@ -171,29 +171,29 @@ impl Metrics {
 
     fn write_client_go(&self, text: &mut Text, now: &Reading) {
         let name = [("name", self.lease.as_str())];
-        text.family("leader_election_master_status", Kind::Gauge, "1 while this process leads, else 0.");
+        text.family("leader_election_master_status", MetricKind::Gauge, "1 while this process leads, else 0.");
         text.sample("leader_election_master_status", &name, u8::from(now.is_leader));
         let help = "Renewals that had to read the lease first.";
-        text.family("leader_election_slowpath_total", Kind::Counter, help);
+        text.family("leader_election_slowpath_total", MetricKind::Counter, help);
         text.sample("leader_election_slowpath_total", &name, self.slow_paths.load(Relaxed));
     }
 
     fn write_requests(&self, text: &mut Text) {
         let help = "Calls to the API server, by status code, method and host.";
-        text.family("rest_client_requests_total", Kind::Counter, help);
+        text.family("rest_client_requests_total", MetricKind::Counter, help);
         for row in &*self.requests.lock().unwrap_or_else(PoisonError::into_inner) {
             let labels = [("code", row.code.as_str()), ("method", &row.method), ("host", &row.host)];
             text.sample("rest_client_requests_total", &labels, row.count);
         }
         let help = "How long calls to the API server took, by verb and host.";
-        text.family("rest_client_request_duration_seconds", Kind::Histogram, help);
+        text.family("rest_client_request_duration_seconds", MetricKind::Histogram, help);
         for row in &*self.durations.lock().unwrap_or_else(PoisonError::into_inner) {
             row.write(text);
         }
     }
 
     fn write_counters(&self, text: &mut Text) {
-        text.family("leasehold_build_info", Kind::Gauge, "Always 1; the version is in the label.");
+        text.family("leasehold_build_info", MetricKind::Gauge, "Always 1; the version is in the label.");
         text.sample("leasehold_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
         for (name, help, counter) in [
             (
@@ -204,16 +204,16 @@ impl Metrics {
             ("leasehold_conflicts_total", "Writes of the Lease that were answered 409.", &self.conflicts),
             ("leasehold_watch_restarts_total", "Times the watch was opened anew.", &self.watch_restarts),
         ] {
-            text.family(name, Kind::Counter, help);
+            text.family(name, MetricKind::Counter, help);
             text.sample(name, &[], counter.load(Relaxed));
         }
-        text.family("leasehold_renewals_total", Kind::Counter, "Tries at renewing the lease, by result.");
+        text.family("leasehold_renewals_total", MetricKind::Counter, "Tries at renewing the lease, by result.");
         for (result, label) in Renewal::ALL {
             let count = self.renewals[result as usize].load(Relaxed);
             text.sample("leasehold_renewals_total", &[("result", label)], count);
         }
         let help = "Tries at pointing the Service at this pod, by result.";
-        text.family("leasehold_route_updates_total", Kind::Counter, help);
+        text.family("leasehold_route_updates_total", MetricKind::Counter, help);
         for (result, label) in RouteUpdate::ALL {
             let count = self.route_updates[result as usize].load(Relaxed);
             text.sample("leasehold_route_updates_total", &[("result", label)], count);
@@ -222,7 +222,7 @@ impl Metrics {
 
     fn write_reading(&self, text: &mut Text, now: &Reading) {
         let help = "1 while the Lease names this process as the next in line, else 0.";
-        text.family("leasehold_is_successor", Kind::Gauge, help);
+        text.family("leasehold_is_successor", MetricKind::Gauge, help);
         text.sample("leasehold_is_successor", &[], u8::from(now.is_successor));
         let seconds = |span: Duration| span.as_secs_f64();
         for (name, help, value) in [
@@ -238,35 +238,35 @@ impl Metrics {
             ),
             ("leasehold_term_seconds", "How long this term has lasted; absent unless leading.", now.term.map(seconds)),
         ] {
-            text.family(name, Kind::Gauge, help);
+            text.family(name, MetricKind::Gauge, help);
             if let Some(value) = value {
                 text.sample(name, &[], value);
             }
         }
-        text.family("leasehold_fencing_token", Kind::Gauge, "This term's fencing token; absent unless leading.");
+        text.family("leasehold_fencing_token", MetricKind::Gauge, "This term's fencing token; absent unless leading.");
         if let Some(token) = now.fencing_token {
             text.sample("leasehold_fencing_token", &[], token);
         }
     }
 }
 
-fn count_request(rows: &mut Vec<Requests>, method: &str, code: &str, host: &str) {
-    let same = |row: &Requests| row.method == method && row.code == code && row.host == host;
+fn count_request(rows: &mut Vec<CallCount>, method: &str, code: &str, host: &str) {
+    let same = |row: &CallCount| row.method == method && row.code == code && row.host == host;
     if let Some(row) = rows.iter_mut().find(|row| same(row)) {
         row.count += 1;
     } else if rows.len() < ROWS_MAX {
-        rows.push(Requests { method: method.to_owned(), code: code.to_owned(), host: host.to_owned(), count: 1 });
+        rows.push(CallCount { method: method.to_owned(), code: code.to_owned(), host: host.to_owned(), count: 1 });
     } else if let Some(last) = rows.last_mut() {
         (last.method, last.code, last.host) = ("other".to_owned(), "other".to_owned(), "other".to_owned());
         last.count += 1;
     }
 }
 
-fn record_duration(rows: &mut Vec<Durations>, verb: &str, host: &str, seconds: f64) {
+fn record_duration(rows: &mut Vec<CallDurations>, verb: &str, host: &str, seconds: f64) {
     let found = rows.iter().position(|row| row.verb == verb && row.host == host);
     let at = found.unwrap_or_else(|| {
         if rows.len() < ROWS_MAX {
-            rows.push(Durations {
+            rows.push(CallDurations {
                 verb: verb.to_owned(),
                 host: host.to_owned(),
                 buckets: [0; BUCKETS.len()],
@@ -286,7 +286,7 @@ fn record_duration(rows: &mut Vec<Durations>, verb: &str, host: &str, seconds: f
     }
 }
 
-impl Durations {
+impl CallDurations {
     fn write(&self, text: &mut Text) {
         let labels = [("verb", self.verb.as_str()), ("host", self.host.as_str())];
         for (count, bound) in self.buckets.iter().zip(BUCKETS) {
@@ -303,7 +303,7 @@ impl Durations {
 
 /// What a metric is, to Prometheus.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub enum MetricKind {
     /// Only grows.
     Counter,
     /// Goes up and down.
@@ -318,11 +318,11 @@ pub struct Text(String);
 
 impl Text {
     /// Begins a family with its `HELP` and `TYPE` lines. `help` is one line without backslashes.
-    pub fn family(&mut self, name: &str, kind: Kind, help: &str) {
+    pub fn family(&mut self, name: &str, kind: MetricKind, help: &str) {
         let kind = match kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+            MetricKind::Histogram => "histogram",
         };
         self.0.extend(["# HELP ", name, " ", help, "\n# TYPE ", name, " ", kind, "\n"]);
     }

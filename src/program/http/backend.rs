@@ -1,7 +1,7 @@
 //! tiny_http: reads the rewritten head, and writes what [`routes`](super::routes) answers. THREADS, IO.
 //!
 //! It serves one connection, which is made before it starts and lasts as long as the process. Its listener is shut down
-//! before it accepts that connection, so nothing else can ever connect, whoever shares the network namespace. Having
+//! before it accepts that connection, so nothing else can ever connect, not even from the same network namespace. Having
 //! no more to accept, all its threads but the one that serves the connection end within five seconds.
 
 use crate::program::http::head;

@@ -1,6 +1,6 @@
 //! What the front counts, and its form in the metrics. PURE.
 
-use crate::program::metrics::{Kind, Text};
+use crate::program::metrics::{MetricKind, Text};
 
 /// Why a connection or a request got no answer from tiny_http.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,12 +34,12 @@ impl Counters {
     }
 
     pub(super) fn write(&self, text: &mut Text) {
-        text.family("leasehold_http_connections", Kind::Gauge, "Client connections open.");
+        text.family("leasehold_http_connections", MetricKind::Gauge, "Client connections open.");
         text.sample("leasehold_http_connections", &[], self.connections);
-        text.family("leasehold_http_requests_total", Kind::Counter, "Requests with a well-formed head.");
+        text.family("leasehold_http_requests_total", MetricKind::Counter, "Requests with a well-formed head.");
         text.sample("leasehold_http_requests_total", &[], self.requests);
         let help = "Connections and requests that were turned away, by reason.";
-        text.family("leasehold_http_rejected_total", Kind::Counter, help);
+        text.family("leasehold_http_rejected_total", MetricKind::Counter, help);
         for (reason, count) in LABELS.iter().zip(self.rejections) {
             text.sample("leasehold_http_rejected_total", &[("reason", reason)], count);
         }

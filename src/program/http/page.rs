@@ -3,6 +3,7 @@
 //! PURE. One self-contained document. Names from outside are escaped; and the policy names the hashes of the one style
 //! and the one script, so no other runs.
 
+use crate::kube::status::is_misleading;
 use crate::program::http::{LeadershipView, TransitionView};
 use crate::time::WallTime;
 use std::fmt::{self, Display, Write};
@@ -56,12 +57,7 @@ impl Display for Name<'_> {
                 '>' => f.write_str("&gt;")?,
                 '"' => f.write_str("&quot;")?,
                 '\'' => f.write_str("&#39;")?,
-                // Controls, and what turns the direction of the text around it.
-                odd if odd.is_control()
-                    || matches!(odd, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
-                {
-                    f.write_char('\u{fffd}')?;
-                }
+                misleading if is_misleading(misleading) => f.write_char('\u{fffd}')?,
                 plain => f.write_char(plain)?,
             }
         }

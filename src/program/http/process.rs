@@ -1,6 +1,6 @@
 //! The `process_*` metrics that every Prometheus client library has, from `/proc`. IO.
 
-use crate::program::metrics::{Kind, Text};
+use crate::program::metrics::{MetricKind, Text};
 use crate::sys;
 use std::fs;
 use std::sync::LazyLock;
@@ -17,9 +17,9 @@ pub(super) fn write(text: &mut Text) {
     let stat = fs::read("/proc/self/stat").unwrap_or_default();
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let gauge = |name: &'static str, help: &'static str, value: Option<f64>| (name, Kind::Gauge, help, value);
+    let gauge = |name: &'static str, help: &'static str, value: Option<f64>| (name, MetricKind::Gauge, help, value);
     for (name, kind, help, value) in [
-        ("process_cpu_seconds_total", Kind::Counter, "User and system CPU time.", cpu_seconds(&stat)),
+        ("process_cpu_seconds_total", MetricKind::Counter, "User and system CPU time.", cpu_seconds(&stat)),
         gauge("process_open_fds", "Open file descriptors.", open_descriptors()),
         gauge("process_max_fds", "Limit on open file descriptors.", descriptor_limit(&limits)),
         gauge("process_resident_memory_bytes", "Memory in RAM.", status_bytes(&status, "VmRSS:")),
