@@ -122,6 +122,9 @@ check_binary() { # FILE
   "$1" --version
 }
 
+# The integration tests once more, on the binary that ships: cargo builds its own for tests with known mistakes in it.
+suite_test_shipped() { LEASEHOLD_TEST_BINARY=$binary cargo test --locked --test it; }
+
 # What it costs, printed; that it holds more memory than it should is the one verdict.
 suite_benches() {
   cargo bench --locked --bench costs

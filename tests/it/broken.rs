@@ -4,10 +4,10 @@ use std::process::Command;
 
 use leasehold_apiserver::{Options, Server};
 
-use crate::process::{Process, eventually};
+use crate::process::{Process, eventually, program};
 
 fn run(server: &Server, pod: &str) -> Process {
-    let mut program = Command::new(env!("CARGO_BIN_EXE_leasehold"));
+    let mut program = Command::new(program());
     let program = program.env_clear().env("KUBE_API_URL", server.url()).env("LEASE_NAMESPACE", "team-a");
     let program = program.env("LEASE_NAME", "web").env("LEASE_DURATION", "3h").env("RENEWAL_DEADLINE", "2h");
     Process::spawn(program.env("RETRY_PERIOD", "200ms").env("POD_NAME", pod).env("PORT", "0"))

@@ -6,13 +6,13 @@ use std::process::Command;
 use leasehold_apiserver::{Options, Recorded, Server};
 use serde_json::json;
 
-use crate::process::{Process, eventually};
+use crate::process::{Process, eventually, program};
 
 const NAMESPACE: &str = "team-a";
 
 /// As behind `kubectl proxy`. The Lease is renewed all the time and cannot run out; the Service keeps its version.
 fn run(server: &Server, pod: &str, arguments: &[&str]) -> Process {
-    let mut program = Command::new(env!("CARGO_BIN_EXE_leasehold"));
+    let mut program = Command::new(program());
     let program = program.args(arguments).env_clear().env("KUBE_API_URL", server.url());
     let program = program.env("LEASE_NAMESPACE", NAMESPACE).env("LEASE_NAME", "web").env("SERVICE_NAME", "web");
     let program = program

@@ -4,10 +4,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_leasehold");
+use crate::process::program;
 
 fn install(folder: &Path) -> Output {
-    Command::new(PROGRAM).arg("install").arg(folder).env_clear().output().unwrap()
+    Command::new(program()).arg("install").arg(folder).env_clear().output().unwrap()
 }
 
 fn folder(test: &str) -> PathBuf {
@@ -18,7 +18,7 @@ fn folder(test: &str) -> PathBuf {
 }
 
 #[test]
-fn the_copy_is_the_same_program_for_anybody_to_run() {
+fn the_copy_is_the_same_program_and_anyone_may_run_it() {
     let folder = folder("copy");
     let copy = folder.join("leasehold");
     // The second time there is one already: the init container of a Pod may be run again.
@@ -27,7 +27,7 @@ fn the_copy_is_the_same_program_for_anybody_to_run() {
         assert!(done.status.success() && done.stdout.is_empty() && done.stderr.is_empty(), "{done:?}");
         assert_eq!(std::fs::metadata(&copy).unwrap().permissions().mode() & 0o7777, 0o755);
     }
-    assert!(std::fs::read(&copy).unwrap() == std::fs::read(PROGRAM).unwrap());
+    assert!(std::fs::read(&copy).unwrap() == std::fs::read(program()).unwrap());
     assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1, "nothing is left beside it");
     let version = Command::new(&copy).arg("--version").output().unwrap();
     assert_eq!(version.stdout, concat!("leasehold ", env!("CARGO_PKG_VERSION"), "\n").as_bytes());
@@ -35,7 +35,7 @@ fn the_copy_is_the_same_program_for_anybody_to_run() {
 }
 
 #[test]
-fn where_it_cannot_be_put_it_says_why_and_what_would_mend_it() {
+fn a_folder_that_cannot_be_written_is_named_with_a_hint() {
     let folder = folder("nowhere");
     let file = folder.join("file");
     std::fs::write(&file, "").unwrap();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use leasehold_apiserver::{Options, Server};
@@ -144,7 +144,7 @@ impl Cluster {
 
     fn candidate(&self, pod: &str) -> Process {
         self.server.create_pod("leasehold", pod, &json!({}));
-        let mut program = Command::new(env!("CARGO_BIN_EXE_leasehold"));
+        let mut program = Command::new(crate::process::program());
         Process::spawn(program.env_clear().envs(self.settings(pod)))
     }
 
@@ -161,7 +161,8 @@ impl Cluster {
 
     /// Where the documents' shell finds the program, and what they call `my-program`.
     fn path(&self) -> String {
-        let program = Path::new(env!("CARGO_BIN_EXE_leasehold")).parent().expect("it lies in a folder").display();
+        let program = crate::process::program();
+        let program = program.parent().expect("it lies in a folder").display();
         let inherited = std::env::var("PATH").unwrap_or_default();
         format!("{}:{program}:{inherited}", self.folder.display())
     }

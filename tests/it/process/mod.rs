@@ -9,6 +9,7 @@ mod watched;
 mod workload;
 mod world;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 pub(crate) use self::ledger::Page;
@@ -16,6 +17,12 @@ pub(crate) use self::program::{Process, Program};
 pub(crate) use self::watched::{Lease, Service, Watched};
 pub(crate) use self::workload::Workload;
 pub(crate) use self::world::{LEASE, Pace, SERVICE, World};
+
+/// The program under test. `LEASEHOLD_TEST_BINARY` names another build of it: what cargo builds for tests has the
+/// feature `mutants`, what ships has not.
+pub(crate) fn program() -> PathBuf {
+    std::env::var_os("LEASEHOLD_TEST_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_leasehold").into(), PathBuf::from)
+}
 
 /// No step takes so long; only a hang does.
 pub(crate) const LIMIT: Duration = Duration::from_secs(150);

@@ -66,7 +66,7 @@ impl Program {
     }
 
     fn start_with(&self, spawn: impl FnOnce(&mut Command) -> Process) -> Process {
-        let mut program = Command::new(env!("CARGO_BIN_EXE_leasehold"));
+        let mut program = Command::new(super::program());
         let program = program.args(&self.args).env_clear().envs(&self.environment);
         let text = |word: Option<&OsString>| word.map(|it| it.to_string_lossy().into_owned()).unwrap_or_default();
         let ledger = self.ledger.as_ref().filter(|_| !self.environment.contains_key("AUDIT_LOG"));
