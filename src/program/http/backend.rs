@@ -25,7 +25,7 @@ const HEAD_ROOM: usize = 2 << 10;
 /// A running tiny_http.
 pub(super) struct Backend {
     server: ManuallyDrop<Server>,
-    connection: UnixStream,
+    pub(super) connection: UnixStream,
     body_max: usize,
 }
 
@@ -92,4 +92,16 @@ fn response(answer: HttpAnswer) -> Response<io::Cursor<Vec<u8>>> {
     fields
         .filter_map(|(name, value)| Header::from_bytes(name, value).ok())
         .fold(response.with_chunked_threshold(usize::MAX), |response, field| response.with_header(field))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_else_can_connect() {
+        let backend = Backend::start().unwrap();
+        let address = backend.connection.peer_addr().unwrap();
+        assert_eq!(UnixStream::connect_addr(&address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    }
 }

@@ -405,6 +405,16 @@ mod tests {
     }
 
     #[test]
+    fn a_tiny_http_that_has_ended_costs_one_answer() {
+        let (mut front, _stop) = front(HttpLimits::default());
+        let status = |front: &mut Front| front.ask("GET /leader HTTP/1.1\r\n\r\n")[..12].to_vec();
+        assert_eq!(status(&mut front), b"HTTP/1.1 200");
+        front.backend.connection.shutdown(Shutdown::Both).unwrap();
+        assert_eq!(status(&mut front), b"HTTP/1.1 503");
+        assert_eq!(status(&mut front), b"HTTP/1.1 200");
+    }
+
+    #[test]
     fn stopping_ends_at_its_limit_whoever_does_not_take_an_answer() {
         let (mut front, stop) = front(HttpLimits { stop: Duration::ZERO, ..HttpLimits::default() });
         let (connection, _client) = stalled(Instant::now());
