@@ -13,16 +13,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use ureq::http::{self, Uri, header};
+use ureq::http::{self, header};
 use ureq::{Agent, Body, BodyReader, Error};
 
 use crate::kube::audit::{Audit, ObservedCall};
 pub(crate) use crate::kube::connection::MAX_IDLE;
-use crate::kube::connection::{Tally, address_of, new_agent};
+use crate::kube::connection::{Tally, new_agent};
 use crate::kube::credentials::{Authorities, Credentials, Token};
 use crate::kube::request::Request;
 use crate::kube::status::{CallError, Failure, Reply, Transport, TransportKind, printable};
 use crate::kube::tls_error;
+use crate::kube::url::{Scheme, Url};
 
 /// With it the API server names its own audit log's entry for the call.
 const AUDIT_ID: &str = "audit-id";
@@ -73,6 +74,7 @@ impl fmt::Debug for ClientOptions {
 /// A client of one API server, with connections of its own.
 pub struct Client {
     options: ClientOptions,
+    base_url: String,
     host: String,
     tls: bool,
     connections: Mutex<Connections>,
@@ -86,7 +88,7 @@ struct Connections {
 }
 
 /// What one call needs of the connection and the credentials.
-struct Access {
+struct Prepared {
     agent: Agent,
     token: Option<Token>,
 }
@@ -94,24 +96,15 @@ struct Access {
 impl Client {
     /// Makes no connection yet. The error names what is wrong with the options.
     pub fn new(options: ClientOptions) -> Result<Client, String> {
-        let url = &options.base_url;
-        let wrong = |what: &str| format!("the API server's URL {url:?} {what}");
-        let uri: Uri = url.parse().map_err(|error| wrong(&format!("is none: {error}")))?;
-        let authority = uri.authority().ok_or_else(|| wrong("has no host"))?;
-        let address = address_of(authority.host())
-            .ok_or_else(|| wrong("must have an IP address (or localhost) for its host: names are not looked up"))?;
-        if authority.as_str().contains('@') || !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-            return Err(wrong("must be scheme, address and port, nothing more"));
-        }
-        let tls = match uri.scheme_str() {
-            Some("https") if options.credentials.is_some() => true,
-            Some("https") => return Err(wrong("needs a service account: whose certificate would be trusted?")),
-            Some("http") if address.is_loopback() => false,
-            Some("http") => return Err(wrong("must be https:// unless the address is a loopback one")),
-            _ => return Err(wrong("must begin with https:// (or http:// for a loopback address)")),
+        let wrong = |problem: &str| format!("the API server's URL {:?}: {problem}", options.base_url);
+        let url = Url::of_api_server(&options.base_url).map_err(|problem| wrong(&problem))?;
+        let (scheme, tls) = match url.scheme {
+            Scheme::Https if options.credentials.is_none() => return Err(wrong("https:// needs a service account")),
+            Scheme::Https => ("https", true),
+            Scheme::Http => ("http", false),
         };
-        let host = authority.as_str().to_owned();
-        Ok(Client { options, host, tls, connections: Mutex::default() })
+        let host = format!("{}:{}", url.host, url.port);
+        Ok(Client { base_url: format!("{scheme}://{host}"), host, tls, options, connections: Mutex::default() })
     }
 
     /// Where its calls are written down.
@@ -127,7 +120,7 @@ impl Client {
     pub fn call(&self, request: &Request, limit: Duration) -> Result<Reply, CallError> {
         let begun = Instant::now();
         let attempt = |number, total| {
-            let result = self.exchange(request, number, &self.access(), Limits { total, head: None }, read_answer);
+            let result = self.exchange(request, number, &self.access(), CallLimits { total, head: None }, read_answer);
             if matches!(&result, Err(CallError { failure: Failure::Transport(_), .. })) {
                 // The next call gets a new connection: this one's road may be gone (a node lost, a route changed).
                 self.lock().agent = None;
@@ -157,7 +150,7 @@ impl Client {
             let access = self.own_access();
             told(&access.agent);
             let read = |_: &Request, _: u16, body: Body| Ok(body.into_reader());
-            self.exchange(request, number, &access, Limits { total, head: Some(limit) }, read)
+            self.exchange(request, number, &access, CallLimits { total, head: Some(limit) }, read)
         };
         match attempt(1) {
             Err(error) if self.worth_a_retry(request, &error) => attempt(2),
@@ -201,31 +194,31 @@ impl Client {
     }
 
     /// One exchange, and all that is told about it.
-    fn exchange<T: Answer>(
+    fn exchange<T: Answered>(
         &self,
         request: &Request,
         attempt: u32,
-        access: &Access,
-        limits: Limits,
+        access: &Prepared,
+        limits: CallLimits,
         read: impl FnOnce(&Request, u16, Body) -> Result<T, CallError>,
     ) -> Result<T, CallError> {
         let _until_told = self.options.audit.as_deref().map(Audit::begin);
         let begun = Instant::now();
         Tally::reset();
-        let mut head = Head::default();
+        let mut head = AnswerHead::default();
         let result = self.send(request, access, limits).and_then(|answer| {
-            head = Head::of(&answer, self.options.audit.is_some());
+            head = AnswerHead::of(&answer, self.options.audit.is_some());
             judge(request, answer, read)
         });
         self.tell(request, attempt, head, begun.elapsed(), &result);
         result
     }
 
-    fn tell<T: Answer>(
+    fn tell<T: Answered>(
         &self,
         request: &Request,
         attempt: u32,
-        Head { status, audit_id }: Head,
+        AnswerHead { status, audit_id }: AnswerHead,
         duration: Duration,
         result: &Result<T, CallError>,
     ) {
@@ -238,7 +231,7 @@ impl Client {
             status,
             audit_id,
             error: result.as_ref().err(),
-            received_version: result.as_ref().ok().filter(|_| audit.is_some()).and_then(Answer::version),
+            received_version: result.as_ref().ok().filter(|_| audit.is_some()).and_then(Answered::version),
             duration,
             bytes_sent: sent,
             bytes_received: received,
@@ -258,9 +251,14 @@ impl Client {
         }
     }
 
-    fn send(&self, request: &Request, access: &Access, limits: Limits) -> Result<http::Response<Body>, CallError> {
+    fn send(
+        &self,
+        request: &Request,
+        access: &Prepared,
+        limits: CallLimits,
+    ) -> Result<http::Response<Body>, CallError> {
         let failed = |error| CallError::new(request, transport_failure(error));
-        let url = format!("{}{}", self.options.base_url.trim_end_matches('/'), request.path);
+        let url = format!("{}{}", self.base_url, request.path);
         let mut builder = http::Request::builder().method(request.verb.method()).uri(url);
         if let Some(token) = &access.token {
             builder = builder.header(header::AUTHORIZATION, token.authorization());
@@ -289,7 +287,7 @@ impl Client {
     }
 
     /// The kept connections and the token; both new if the CA has changed.
-    fn access(&self) -> Access {
+    fn access(&self) -> Prepared {
         let (token, trusted) = self.credentials();
         let mut connections = self.lock();
         let same = match (&connections.trusted, &trusted) {
@@ -301,13 +299,13 @@ impl Client {
         }
         let agent = connections.agent.get_or_insert_with(|| self.new_agent(trusted.as_deref())).clone();
         connections.trusted = trusted;
-        Access { agent, token }
+        Prepared { agent, token }
     }
 
     /// A connection of the caller's own, and the token.
-    fn own_access(&self) -> Access {
+    fn own_access(&self) -> Prepared {
         let (token, trusted) = self.credentials();
-        Access { agent: self.new_agent(trusted.as_deref()), token }
+        Prepared { agent: self.new_agent(trusted.as_deref()), token }
     }
 
     fn credentials(&self) -> (Option<Token>, Option<Arc<Authorities>>) {
@@ -335,15 +333,9 @@ impl fmt::Debug for Client {
     }
 }
 
-/// Keeps what must not be seen out of every log: at TRACE, ureq writes out whole requests, the bearer token among
-/// them. Call it after the logger is set up.
-pub fn cap_log_level() {
-    log::set_max_level(log::max_level().min(log::LevelFilter::Debug));
-}
-
 /// The time limits of one exchange.
 #[derive(Clone, Copy)]
-struct Limits {
+struct CallLimits {
     total: Duration,
     /// Until the answer's head, when the rest may take longer.
     head: Option<Duration>,
@@ -351,39 +343,39 @@ struct Limits {
 
 /// What is kept of an answer's head.
 #[derive(Default)]
-struct Head {
+struct AnswerHead {
     status: Option<u16>,
     audit_id: Option<String>,
 }
 
-impl Head {
-    fn of(answer: &http::Response<Body>, audited: bool) -> Head {
+impl AnswerHead {
+    fn of(answer: &http::Response<Body>, audited: bool) -> AnswerHead {
         let audit_id = answer.headers().get(AUDIT_ID).filter(|_| audited);
-        Head { status: Some(answer.status().as_u16()), audit_id: audit_id.map(|id| printable(id.as_bytes())) }
+        AnswerHead { status: Some(answer.status().as_u16()), audit_id: audit_id.map(|id| printable(id.as_bytes())) }
     }
 }
 
 /// What a call comes to, as far as the audit log wants to know it.
-trait Answer {
+trait Answered {
     fn version(&self) -> Option<String> {
         None
     }
 }
 
-impl Answer for BodyReader<'static> {}
+impl Answered for BodyReader<'static> {}
 
-impl Answer for Reply {
+impl Answered for Reply {
     fn version(&self) -> Option<String> {
         #[derive(Deserialize)]
-        struct Object {
-            metadata: Metadata,
+        struct Versioned {
+            metadata: VersionOnly,
         }
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
-        struct Metadata {
+        struct VersionOnly {
             resource_version: String,
         }
-        serde_json::from_slice::<Object>(&self.body).ok().map(|object| object.metadata.resource_version)
+        serde_json::from_slice::<Versioned>(&self.body).ok().map(|object| object.metadata.resource_version)
     }
 }
 
@@ -424,7 +416,7 @@ fn read_answer(request: &Request, status: u16, body: Body) -> Result<Reply, Call
     }
 }
 
-/// Purpose a body was not read to its end.
+/// Why a body was not read to its end.
 enum Unread {
     Error(std::io::Error),
     TooLong,

@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, NextTimeout, RustlsConnector, TcpConnector, Transport,
 };
 use ureq::{Agent, Error};
+
+use crate::kube::url::Host;
 
 /// kube-apiserver closes a connection that was idle for 90 s, load balancers before it often after 60 s. A write sent
 /// into that very moment would be cut, its fate unknown: so an older connection is not used.
@@ -183,17 +185,9 @@ struct Literal;
 impl Resolver for Literal {
     fn resolve(&self, uri: &Uri, _: &ureq::config::Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
         let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
-        let address = uri.host().and_then(address_of).ok_or(Error::HostNotFound)?;
+        let address = uri.host().and_then(Host::parse).ok_or(Error::HostNotFound)?.ip();
         let mut addresses = self.empty();
         addresses.push(SocketAddr::new(address, port));
         Ok(addresses)
     }
-}
-
-/// The address that a URL's host stands for.
-pub(crate) fn address_of(host: &str) -> Option<IpAddr> {
-    if host.eq_ignore_ascii_case("localhost") {
-        return Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    }
-    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).parse().ok()
 }

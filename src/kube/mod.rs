@@ -7,6 +7,7 @@
 //! | `status` | PURE | an HTTP answer → what went wrong, in the caller's terms |
 //! | `watch_line` | PURE | a watch's bytes → events |
 //! | `tls_error` | PURE | a TLS error → the algorithm that is not supported |
+//! | `url` | PURE | the URLs that are understood |
 //! | `credentials` | IO | the service account's files, re-read as they rotate |
 //! | `connection` | IO | what a connection is made of: no proxy, no redirect, no name to be resolved |
 //! | `client` | IO | one call at a time limit: TLS, keep-alive, the retry after a 401 |
@@ -45,6 +46,7 @@ pub mod request;
 pub mod service;
 pub mod status;
 mod tls_error;
+pub(crate) mod url;
 pub mod watch;
 pub mod watch_line;
 
@@ -60,7 +62,6 @@ pub use watch::{Watch, WatchStop};
 pub use watch_line::WatchEvent;
 
 /// An agent for plain HTTP to a loopback address, with limits like the client's and no token to lose.
-#[cfg(feature = "program")]
-pub(crate) fn plain_agent() -> ureq::Agent {
+pub fn plain_agent() -> ureq::Agent {
     connection::new_agent(concat!("leasehold/", env!("CARGO_PKG_VERSION")), None)
 }

@@ -316,12 +316,18 @@ pub(crate) fn printable(bytes: &[u8]) -> String {
     // A character of the cut part could be halved; lossy decoding takes care of that, and of everything else.
     let start = &bytes[..bytes.len().min(4 * MESSAGE_LIMIT)];
     let text = String::from_utf8_lossy(start);
+    let text = text.trim();
+    let mut shown = one_line(text.chars().take(MESSAGE_LIMIT));
+    if text.chars().nth(MESSAGE_LIMIT).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// Text from outside, without what could begin a line of its own or move a terminal's cursor.
+pub(crate) fn one_line(text: impl Iterator<Item = char>) -> String {
     let mut shown = String::new();
-    for (count, c) in text.trim().chars().enumerate() {
-        if count == MESSAGE_LIMIT {
-            shown.push('…');
-            break;
-        }
+    for c in text {
         match c {
             '\n' | '\r' | '\t' => shown.push(' '),
             c if is_misleading(c) => shown.extend(c.escape_unicode()),

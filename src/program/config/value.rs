@@ -4,7 +4,8 @@
 
 use super::{LogFormat, LoopbackUrl};
 use crate::environment::shown;
-use crate::environment::value::{Problem, Scheme, Url, digits, dns_subdomain};
+use crate::environment::value::{Problem, Scheme, Url, dns_subdomain};
+use crate::kube::url::digits;
 
 /// A port to listen on; 0 is any free one.
 pub(super) fn port_or_zero(text: &str) -> Result<u16, Problem> {
