@@ -32,7 +32,7 @@ use std::thread;
 
 use log::Level;
 
-use self::supervisor::{Order, Worker};
+use self::supervisor::{Order, SupervisorThread};
 use crate::election::Version;
 use crate::runtime::inbox::Inbox;
 use crate::runtime::{Leadership, STACK};
@@ -151,7 +151,7 @@ impl Supervisor {
         }
         let (orders, running) = (Inbox::new()?, Arc::new(AtomicBool::new(false)));
         orders.on_readable(signals.child_descriptor()?, Signals::take_child_signal);
-        let worker = Worker::new(spec, orders.clone(), Arc::clone(&running), Box::new(log));
+        let worker = SupervisorThread::new(spec, orders.clone(), Arc::clone(&running), Box::new(log));
         thread::Builder::new().name("supervisor".into()).stack_size(STACK).spawn(move || worker.work())?;
         Ok(Supervisor { orders, running })
     }

@@ -38,7 +38,7 @@ struct Run {
 }
 
 /// What the thread works with.
-pub(super) struct Worker {
+pub(super) struct SupervisorThread {
     spec: CommandSpec,
     orders: Inbox<Order>,
     running: Arc<AtomicBool>,
@@ -48,14 +48,14 @@ pub(super) struct Worker {
     run: Option<Run>,
 }
 
-impl Worker {
+impl SupervisorThread {
     pub(super) fn new(
         spec: CommandSpec,
         orders: Inbox<Order>,
         running: Arc<AtomicBool>,
         log: Box<dyn Fn(Level, String) + Send>,
-    ) -> Worker {
-        Worker { spec, orders, running, log, terminal: sys::has_terminal(), run: None }
+    ) -> SupervisorThread {
+        SupervisorThread { spec, orders, running, log, terminal: sys::has_terminal(), run: None }
     }
 
     /// Never returns: the kernel kills the command when the thread that started it ends.
