@@ -45,6 +45,7 @@ impl<T> Inbox<T> {
 
     /// Has the reading thread wake when this descriptor is readable too, and run `action`, which must make it unreadable
     /// again. There can be one of these.
+    #[cfg_attr(not(feature = "program"), expect(dead_code, reason = "only the program takes signals"))]
     pub(crate) fn on_readable(&self, descriptor: OwnedFd, action: impl Fn() + Send + Sync + 'static) {
         let _ = self.0.other.set((descriptor, Box::new(action)));
     }

@@ -69,6 +69,7 @@ pub(crate) enum Message {
     /// End it.
     Shutdown,
     /// A line for the log, from a thread that must not wait for standard error.
+    #[cfg_attr(not(feature = "program"), expect(dead_code, reason = "only the program supervises a COMMAND"))]
     Log(Level, String),
 }
 
