@@ -1,24 +1,28 @@
-//! The election's rules (P1–P18), one file for each behaviour, on virtual time.
+//! The election's rules (P1–P20), on virtual time: one file for each, named by it.
 //!
-//! PURE, but for `documents.rs`, which reads source files. What each file covers is listed in `docs/election.md`.
+//! PURE, but for `documents.rs`, which reads source files. Three rules have their tests elsewhere: P3 (unknown fields
+//! survive) in `src/kube/lease.rs`; P10 (the fencing token) in `p04_acquire.rs`, where terms begin; P14 (refusals) in
+//! `p04_acquire.rs` and `p07_renew.rs`, and what concerns HTTP in `tests/it`.
 
-mod acquire;
-mod ambiguous;
-mod conflict;
-mod coordinated;
 mod documents;
-
-mod expiry;
-mod fitness;
-mod identity;
-mod lose;
 mod outputs;
-mod release;
-mod renew;
+mod p01_deleted_lease;
+mod p02_conflict;
+mod p04_acquire;
+mod p05_sign_of_life;
+mod p06_wall_clock;
+mod p07_renew;
+mod p08_lost_reply;
+mod p09_release;
+mod p11_incarnation;
+mod p12_watch;
+mod p13_succession;
+mod p15_lose;
+mod p15_step_down;
+mod p16_coordinated;
+mod p17_yield;
+mod p18_health;
+mod p19_rank;
+mod p20_pace;
 mod scenario;
 mod shutdown;
-mod step_down;
-mod vanished;
-mod wall_clock;
-mod watch;
-mod yielding;

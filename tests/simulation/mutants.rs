@@ -15,7 +15,7 @@ use crate::schedule;
 /// Within so many schedules each must be caught; the main run is as long, or longer.
 const BUDGET: u64 = 400;
 
-const ALL: [AnyMutant; 24] = [
+const ALL: [AnyMutant; 25] = [
     AnyMutant::Election(Mutant::DeadlineFromReply),
     AnyMutant::Election(Mutant::ExpiryByWallClock),
     AnyMutant::Election(Mutant::ExpiryByOwnDuration),
@@ -40,6 +40,7 @@ const ALL: [AnyMutant; 24] = [
     AnyMutant::Node(NodeMistake::NoKillTimer),
     AnyMutant::Node(NodeMistake::StoppedWhenTold),
     AnyMutant::Node(NodeMistake::StartsUnasked),
+    AnyMutant::Node(NodeMistake::IncarnationWithoutNamespace),
 ];
 
 /// The line of the table, or `None` when it survived.

@@ -130,7 +130,11 @@ impl<A: Api> World<A> {
         let route = self.parameters.routes.then(|| Route::new(routes::value(node), timing.retry_period(), mistake));
         let process = &mut self.nodes[node];
         if !same_pod {
+            // Of twins, each owns "the" socket of its own sandbox. So the incarnation names the sandbox, or they would be one.
             process.incarnation = format!("{node}.{life}");
+            if self.mutant == Some(AnyMutant::Node(NodeMistake::IncarnationWithoutNamespace)) {
+                process.incarnation.clone_from(&name);
+            }
         }
         process.life = life;
         process.lives = life + 1;

@@ -33,6 +33,8 @@ pub enum NodeMistake {
     StoppedWhenTold,
     /// The work is started without asking once more whether the term still holds.
     StartsUnasked,
+    /// Two sandboxes with one Pod's uid count as one incarnation.
+    IncarnationWithoutNamespace,
 }
 
 #[derive(Clone, Debug)]

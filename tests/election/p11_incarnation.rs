@@ -1,6 +1,6 @@
 //! P11: "holder = me" is mine only if this life of this process wrote it.
 
-use leasehold::election::{Annotations, CallFailure, CallKind, Ending, Event, Snapshot, Timing};
+use leasehold::election::{Annotations, CallFailure, CallKind, Ending, Event, Mutant, Snapshot, Timing};
 use leasehold::time::WallTime;
 
 use crate::scenario::{EPOCH, INCARNATION, ME, Network, SPREAD, Scenario, held, millis, secs, vacant};
@@ -77,12 +77,15 @@ fn a_record_of_the_own_incarnation_that_this_process_never_wrote_proves_a_twin()
 
 #[test]
 fn a_renewal_of_the_own_term_that_this_process_never_wrote_proves_a_twin() {
-    let mut scenario = Scenario::leading();
-    scenario.pass(secs(1));
-    scenario.holder_renews();
-    scenario.see();
-    assert!(!scenario.leads() && scenario.told_to_stop);
-    assert_eq!(scenario.reported(&Event::DuplicateIdentity), 1);
+    for (mistake, believed) in [(None, false), (Some(Mutant::TwinBelieved), true)] {
+        let mut scenario = Scenario::leading();
+        scenario.election = scenario.election.with_mistake(mistake);
+        scenario.pass(secs(1));
+        scenario.holder_renews();
+        scenario.see();
+        assert_eq!((scenario.leads(), !scenario.told_to_stop), (believed, believed), "{mistake:?}");
+        assert_eq!(scenario.reported(&Event::DuplicateIdentity), usize::from(!believed));
+    }
 }
 
 #[test]
