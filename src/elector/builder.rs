@@ -240,13 +240,12 @@ impl ElectorBuilder {
     pub fn build(self) -> Result<Elector, ElectorError> {
         let timing = self.checked()?;
         let ElectorBuilder { api, namespace, lease, identity, pod_uid, pod_revision, callbacks, .. } = self;
-        let client = || Client::new(api.clone()).map_err(ElectorError::Api);
-        let (calls, watch) = (client()?, Arc::new(client()?));
+        let client = Arc::new(Client::new(api).map_err(ElectorError::Api)?);
         let inbox = Inbox::new().map_err(|error| ElectorError::System { what: "the election's inbox", error })?;
         let incarnation = Incarnation::of(pod_uid.as_deref(), &format!("{namespace}/{lease}"));
         let identity = Identity { name: identity, incarnation: incarnation.name.clone(), revision: pod_revision };
         let watchdog = Arc::new(Watchdog::default());
-        let setup = Setup { namespace, lease, identity, timing, calls, watch, inbox, watchdog };
+        let setup = Setup { namespace, lease, identity, timing, client, inbox, watchdog };
         Ok(Elector { setup, callbacks, incarnation })
     }
 

@@ -159,7 +159,7 @@ impl Elector {
     /// If the work or a callback does; after the Lease has been released.
     pub fn run<T>(self, mut work: impl FnMut(&Leadership) -> ControlFlow<T>) -> Result<Option<T>, ElectorError> {
         let Elector { setup, callbacks, incarnation } = self;
-        let (inbox, audit) = (setup.inbox.clone(), setup.calls.audit());
+        let (inbox, audit) = (setup.inbox.clone(), setup.client.audit());
         let (terms, begun) = mpsc::channel();
         let (notifier, notices) = Notifier::new();
         let callbacks = spawn("election-callbacks", {

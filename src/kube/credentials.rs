@@ -55,7 +55,7 @@ impl fmt::Debug for Authorities {
     }
 }
 
-/// What is wrong with one of the files, and what would mend it.
+/// What is wrong with one of the files, and what would be right.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CredentialsError {
     /// Which file.
@@ -63,50 +63,50 @@ pub struct CredentialsError {
     /// What is wrong with it.
     pub problem: String,
     /// What would be right.
-    pub mend: &'static str,
+    pub hint: &'static str,
 }
 
 impl fmt::Display for CredentialsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}; {}", self.path.display(), self.problem, self.mend)
+        write!(f, "{}: {}; {}", self.path.display(), self.problem, self.hint)
     }
 }
 
 impl std::error::Error for CredentialsError {}
 
-const TOKEN_MEND: &str = "it must hold the service account's token: is automountServiceAccountToken on, and \
+const TOKEN_HINT: &str = "it must hold the service account's token: is automountServiceAccountToken on, and \
                           SERVICE_ACCOUNT_DIR right?";
-const CA_MEND: &str = "it must hold the cluster's CA certificates in PEM: is automountServiceAccountToken on, and \
+const CA_HINT: &str = "it must hold the cluster's CA certificates in PEM: is automountServiceAccountToken on, and \
                        SERVICE_ACCOUNT_DIR right?";
-const NAMESPACE_MEND: &str = "it must hold the Pod's namespace; or set LEASE_NAMESPACE";
+const NAMESPACE_HINT: &str = "it must hold the Pod's namespace; or set LEASE_NAMESPACE";
 
 /// The service account, as its files last said.
 #[derive(Debug)]
 pub struct Credentials {
     directory: PathBuf,
-    state: Mutex<State>,
+    state: Mutex<Loaded>,
 }
 
 #[derive(Debug)]
-struct State {
+struct Loaded {
     token: Token,
     authorities: Arc<Authorities>,
     read_at: Instant,
     /// Of each file: whether the last reading failed and was reported.
-    token_trouble: Trouble,
-    ca_trouble: Trouble,
+    token_errors: ReadErrors,
+    ca_errors: ReadErrors,
 }
 
 impl Credentials {
     /// Reads token and CA from a service account's directory.
     pub fn open(directory: impl AsRef<Path>) -> Result<Credentials, CredentialsError> {
         let directory = directory.as_ref().to_owned();
-        let state = State {
+        let state = Loaded {
             token: read_token(&directory)?,
             authorities: Arc::new(read_authorities(&directory)?),
             read_at: Instant::now(),
-            token_trouble: Trouble::default(),
-            ca_trouble: Trouble::default(),
+            token_errors: ReadErrors::default(),
+            ca_errors: ReadErrors::default(),
         };
         Ok(Credentials { directory, state: Mutex::new(state) })
     }
@@ -114,9 +114,9 @@ impl Credentials {
     /// The namespace that the service account is in.
     pub fn read_namespace(directory: impl AsRef<Path>) -> Result<String, CredentialsError> {
         let path = directory.as_ref().join("namespace");
-        let text = read_text(&path, NAMESPACE_MEND)?;
+        let text = read_text(&path, NAMESPACE_HINT)?;
         match text.trim() {
-            "" => Err(CredentialsError { path, problem: "is empty".to_owned(), mend: NAMESPACE_MEND }),
+            "" => Err(CredentialsError { path, problem: "is empty".to_owned(), hint: NAMESPACE_HINT }),
             namespace => Ok(namespace.to_owned()),
         }
     }
@@ -135,18 +135,18 @@ impl Credentials {
         self.lock().reread(&self.directory);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Loaded> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl Loaded {
     fn reread(&mut self, directory: &Path) {
         self.read_at = Instant::now();
-        if let Some(token) = self.token_trouble.unless(read_token(directory)) {
+        if let Some(token) = self.token_errors.unless(read_token(directory)) {
             self.token = token;
         }
-        if let Some(authorities) = self.ca_trouble.unless(read_authorities(directory)) {
+        if let Some(authorities) = self.ca_errors.unless(read_authorities(directory)) {
             // By content: a new CA costs every client its connection.
             if authorities.pem != self.authorities.pem {
                 log::info!("the API server's CA has changed: {} certificates now", authorities.certificates);
@@ -158,9 +158,9 @@ impl State {
 
 /// Says once that a file is bad, and once that it is good again.
 #[derive(Debug, Default)]
-struct Trouble(bool);
+struct ReadErrors(bool);
 
-impl Trouble {
+impl ReadErrors {
     fn unless<T>(&mut self, read: Result<T, CredentialsError>) -> Option<T> {
         match read {
             Ok(value) => {
@@ -181,7 +181,7 @@ impl Trouble {
 
 fn read_token(directory: &Path) -> Result<Token, CredentialsError> {
     let path = directory.join("token");
-    let text = read_text(&path, TOKEN_MEND)?;
+    let text = read_text(&path, TOKEN_HINT)?;
     let token = text.trim();
     let problem = if token.is_empty() {
         "is empty"
@@ -192,17 +192,17 @@ fn read_token(directory: &Path) -> Result<Token, CredentialsError> {
     } else {
         return Ok(Token(token.to_owned()));
     };
-    Err(CredentialsError { path, problem: problem.to_owned(), mend: TOKEN_MEND })
+    Err(CredentialsError { path, problem: problem.to_owned(), hint: TOKEN_HINT })
 }
 
 fn read_authorities(directory: &Path) -> Result<Authorities, CredentialsError> {
     let path = directory.join("ca.crt");
-    let pem = read_text(&path, CA_MEND)?.into_bytes();
+    let pem = read_text(&path, CA_HINT)?.into_bytes();
     match certificates(&pem) {
         Ok(certificates) => {
             Ok(Authorities { pem, certificates: certificates.len(), trust: Trust::in_only(&certificates) })
         }
-        Err(problem) => Err(CredentialsError { path, problem, mend: CA_MEND }),
+        Err(problem) => Err(CredentialsError { path, problem, hint: CA_HINT }),
     }
 }
 
@@ -235,7 +235,7 @@ fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, String> {
     }
 }
 
-fn read_text(path: &Path, mend: &'static str) -> Result<String, CredentialsError> {
+fn read_text(path: &Path, hint: &'static str) -> Result<String, CredentialsError> {
     let mut text = String::new();
     let read = std::fs::File::open(path).and_then(|file| file.take(FILE_LIMIT + 1).read_to_string(&mut text));
     let problem = match read {
@@ -243,7 +243,7 @@ fn read_text(path: &Path, mend: &'static str) -> Result<String, CredentialsError
         Ok(_) => "is far too large".to_owned(),
         Err(error) => format!("cannot be read: {error}"),
     };
-    Err(CredentialsError { path: path.to_owned(), problem, mend })
+    Err(CredentialsError { path: path.to_owned(), problem, hint })
 }
 
 #[cfg(test)]
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_files_are_named_with_what_is_wrong_and_what_would_mend_it() {
+    fn bad_files_are_named_with_what_is_wrong_and_what_would_be_right() {
         let damaged = CA.replace("MIIB", "AAAA");
         let truncated = &CA[..CA.len() / 2];
         let table = [

@@ -11,6 +11,7 @@
 //! | `credentials` | IO | the service account's files, re-read as they rotate |
 //! | `connection` | IO | what a connection is made of: no proxy, no redirect, no name to be resolved |
 //! | `client` | IO | one call at a time limit: TLS, keep-alive, the retry after a 401 |
+//! | `answer` | IO | an answer, read within its bounds |
 //! | `watch` | IO | one long response |
 //! | `audit` | IO | one line for each call made |
 //!
@@ -34,6 +35,7 @@
 //! # }
 //! ```
 
+mod answer;
 pub mod audit;
 pub mod client;
 mod connection;

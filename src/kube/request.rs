@@ -1,7 +1,7 @@
 //! **The audit file**: every call that leasehold can make to the Kubernetes API, one function each.
 //!
-//! PURE: builds values. Nothing else in the program puts a method or a path together, so who has read this file
-//! knows all that a cluster will ever be asked. What is granted is in `manifests/base/rbac.yaml`; a test holds it
+//! PURE: builds values. Nothing else in the program puts a method or a path together, so this file
+//! shows all that a cluster will ever be asked. What is granted is in `manifests/base/rbac.yaml`; a test holds it
 //! against [`RULES`]. What was asked in fact is in the audit log (`AUDIT_LOG`).
 //!
 //! In short: leasehold reads, creates and replaces **one Lease**, watches it; with SERVICE_NAME set it labels
@@ -9,7 +9,7 @@
 //! It lists nothing, deletes nothing, and reads no Secret.
 //!
 //! All writes say `fieldManager=leasehold`: so `kubectl get --show-managed-fields` tells who set what. Writes that
-//! could undo somebody else's carry `metadata.resourceVersion`, and are refused with 409 if anything changed.
+//! could undo another's carry `metadata.resourceVersion`, and are refused with 409 if anything changed.
 
 use std::fmt;
 use std::time::Duration;
@@ -52,7 +52,7 @@ pub fn get_lease(namespace: &str, name: &str, purpose: Purpose) -> Request {
 /// POST /apis/coordination.k8s.io/v1/namespaces/{namespace}/leases?fieldManager=leasehold
 /// ```
 ///
-/// RBAC: `create` on `leases`, which cannot be given by name. Without it: somebody else must create the Lease
+/// RBAC: `create` on `leases`, which cannot be given by name. Without it: an operator must create the Lease
 /// (`kubectl create` an empty one is enough).
 pub fn create_lease(namespace: &str, name: &str, object: &Value, purpose: Purpose) -> Request {
     Request::new(Verb::Create, Resource::Lease, namespace, name, MANAGED, purpose).with_body(JSON, object)
@@ -198,7 +198,7 @@ pub struct Request {
 pub enum Verb {
     /// Read one object.
     Get,
-    /// Be told of one object's changes.
+    /// Follow one object's changes.
     Watch,
     /// Make an object.
     Create,

@@ -57,7 +57,7 @@ impl std::error::Error for Malformed {}
 pub enum Failure {
     /// 404.
     NotFound,
-    /// 409 to a create: somebody else was first.
+    /// 409 to a create: the object is there.
     AlreadyExists,
     /// 409 to a write that carried a version or uid: the object has changed. It says nothing about who leads.
     Conflict,

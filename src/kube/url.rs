@@ -49,7 +49,7 @@ impl Host {
 }
 
 impl fmt::Display for Host {
-    /// As it stands in a URL: an IPv6 address in brackets.
+    /// In the form of a URL: an IPv6 address in brackets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Host::Ip(IpAddr::V4(ip)) => write!(f, "{ip}"),

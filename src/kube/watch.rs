@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use ureq::{Agent, BodyReader, Error};
 
-use crate::kube::client::{Client, transport_failure};
+use crate::kube::answer::transport_failure;
+use crate::kube::client::Client;
 use crate::kube::request::Request;
 use crate::kube::status::{CallError, Failure, Transport, TransportKind};
 use crate::kube::watch_line::{Lines, TooLong, WatchEvent};

@@ -147,7 +147,6 @@ fn try_run(config: &Config, signals: Signals) -> Result<ExitCode, String> {
     if let Some(health) = config.health.clone() {
         health::watch_over(health, inbox.clone()).map_err(|error| format!("the thread for HEALTH_URL: {error}"))?;
     }
-    let client = || Client::new(options.clone());
     let routing = start_routing(config, &options, &metrics, &state)?;
     let setup = runtime::Setup {
         namespace: namespace.clone(),
@@ -158,8 +157,7 @@ fn try_run(config: &Config, signals: Signals) -> Result<ExitCode, String> {
             revision: config.pod_revision.clone(),
         },
         timing: config.timing,
-        calls: client()?,
-        watch: Arc::new(client()?),
+        client: Arc::new(Client::new(options.clone())?),
         inbox,
         watchdog,
     };

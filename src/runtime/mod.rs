@@ -108,10 +108,8 @@ pub(crate) struct Setup {
     pub(crate) lease: String,
     pub(crate) identity: Identity,
     pub(crate) timing: Timing,
-    /// For the Lease's calls alone: no other traffic can delay a renewal (P7).
-    pub(crate) calls: Client,
-    /// For its watch.
-    pub(crate) watch: Arc<Client>,
+    /// For the Lease alone: no other traffic can delay a renewal (P7). A watch has a connection of its own.
+    pub(crate) client: Arc<Client>,
     pub(crate) inbox: Inbox<Message>,
     pub(crate) watchdog: Arc<Watchdog>,
 }
@@ -143,9 +141,9 @@ pub(crate) struct Driver<A> {
 
 impl<A: Observer> Driver<A> {
     pub(crate) fn new(setup: Setup, observer: A) -> io::Result<Driver<A>> {
-        let Setup { namespace, lease, identity, timing, calls, watch, inbox, watchdog } = setup;
+        let Setup { namespace, lease, identity, timing, client, inbox, watchdog } = setup;
         let (jobs, queue) = mpsc::sync_channel(1); // The election makes one call at a time, so this never blocks.
-        let answers = inbox.clone();
+        let (calls, answers) = (Arc::clone(&client), inbox.clone());
         thread::Builder::new()
             .name("lease-calls".into())
             .stack_size(STACK)
@@ -157,7 +155,7 @@ impl<A: Observer> Driver<A> {
             name: lease.clone(),
             purpose: Purpose::Observe,
         };
-        let watcher = Watcher::new(watch, watched, timing.retry_period(), move |update| {
+        let watcher = Watcher::new(client, watched, timing.retry_period(), move |update| {
             updates.post(Message::Watch(update));
         });
         Ok(Driver {
@@ -298,8 +296,7 @@ impl<A: Observer> Driver<A> {
         }
     }
 
-    /// Begins a watch where none stands, and ends one that keeps quiet about what was learnt by other means. When to look
-    /// again.
+    /// Begins a watch when there is none, and restarts one that is stale. When to do it again.
     fn tend_watch(&mut self) -> Option<BootTime> {
         let known = self.election.lease().map(|lease| lease.version);
         self.watcher.tend(known, sys::boot_time());
