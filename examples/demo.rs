@@ -22,7 +22,7 @@ const NAMESPACE: &str = "default";
 const LEASE: &str = "web";
 const SERVICE: &str = "web";
 const LEASE_DURATION: Duration = Duration::from_secs(3);
-/// Nothing in the demo takes so long; it only keeps a broken demo from running for ever.
+/// Only a broken demo takes this long.
 const LIMIT: Duration = Duration::from_secs(20);
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -42,7 +42,7 @@ fn main() -> Result<()> {
     let elected = stage.await_service(&first)?;
     stage.answers(&first, &pods[&first])?;
 
-    stage.say(&first, "is killed (kill -9): nobody is told, the Lease has to run out");
+    stage.say(&first, "is killed (kill -9): the Lease has to expire");
     let crashed_at = stage.elapsed();
     pods.remove(&first).ok_or("the leader is one of ours")?.kill();
     let second = stage.await_leader(Some(&first))?;

@@ -11,19 +11,22 @@
 //!   reply can be late by any amount, so nothing is counted from it.
 //! - A rival takes over only after it has seen no change of the record for as long as the record itself states, by its
 //!   own boot clock. It saw the last write after that was applied, so after it was sent.
-//! - The boot clock goes on counting while a machine is suspended. Wall time is written for people and never compared.
+//! - The boot clock continues while a machine is suspended. Wall time is written for people and never compared.
 //! - Validity is computed from the clock at the moment it is asked for. It depends on no thread having run.
 //!
-//! It assumes that only candidates write the Lease's election fields. Who deletes the Lease or clears its holder by
-//! hand speaks for the holder: it notices through its watch, at the latest at its next renewal, and until then a
+//! It assumes that only candidates write the Lease's election fields. Deleting the Lease or clearing its holder by hand
+//! counts as releasing it: the holder notices through its watch, at the latest at its next renewal, and until then a
 //! newcomer may lead beside it.
 //!
 //! # What is not guaranteed
 //!
-//! That what was allowed while the term was valid takes no effect later: a packet in flight, a thread that was paused
-//! between asking and acting. Nor that a closure returns because its term has ended: nothing can stop a Rust thread.
-//! Against both there is [`Leadership::fencing_token`], which is greater in each later term: send it along with what
-//! must not be done by two, and let the receiver refuse a smaller one than it has seen.
+//! - That work allowed while the term was valid takes no effect later: a packet in flight, a thread that was paused
+//!   between asking and acting.
+//! - That the clock continues while a virtual machine is paused from outside (a snapshot, a migration): it does not.
+//! - That a closure returns because its term has ended: nothing can stop a Rust thread.
+//!
+//! [`Leadership::fencing_token`] protects against all of these. It is greater in each later term: send it with each write that
+//! only a leader may make, and let the receiver refuse a smaller token than it has seen.
 //!
 //! # An example
 //!

@@ -53,7 +53,7 @@ pub struct Content {
     pub annotations: Annotations,
 }
 
-/// Purpose a call is made: for the audit log.
+/// Why a call is made: for the audit log.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum CallKind {
     /// To learn what the Lease says.
@@ -85,7 +85,7 @@ pub enum Answer {
     },
 }
 
-/// Purpose a call brought no answer to go by.
+/// Why a call brought no usable answer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum CallFailure {
     /// The Lease is no longer what the write supposed (409; to a replacement also 404). It says nothing about who leads.
@@ -133,6 +133,7 @@ pub enum Input {
 
 /// What an election asks for.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[expect(clippy::large_enum_variant, reason = "an output is handled at once, and few are queued")]
 pub enum Output {
     /// Send this now; answer with [`Input::Reply`], at the latest when `limit` has passed.
     Call {
@@ -203,7 +204,7 @@ pub enum Event {
     AlreadyLeading,
 }
 
-/// Purpose a term ended.
+/// Why a term ended.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Ending {
     /// By will: the process shuts down.

@@ -22,7 +22,7 @@ use crate::runtime::inbox::Inbox;
 use crate::runtime::incarnation::Incarnation;
 use crate::runtime::{Driver, Message, Setup, describe};
 
-/// A candidate for one Lease.
+/// A candidate for a Lease.
 ///
 /// [`Elector::in_cluster`] makes one in a Pod, [`Elector::builder`] anywhere; [`Elector::run`] takes part.
 ///
@@ -62,7 +62,7 @@ use crate::runtime::{Driver, Message, Setup, describe};
 pub struct Elector {
     setup: Setup,
     callbacks: Callbacks,
-    // Dropped last: it is what makes the incarnation this process's own.
+    // Dropped last: it proves that the incarnation is this process's own.
     incarnation: Incarnation,
 }
 
@@ -72,7 +72,7 @@ pub struct Elector {
 pub struct Stopped {
     /// The fencing token of the term that ended.
     pub fencing_token: Version,
-    /// Purpose it ended.
+    /// Why it ended.
     pub why: Ending,
 }
 
@@ -87,8 +87,8 @@ impl fmt::Display for Stopped {
 pub struct Control(Inbox<Message>);
 
 impl Control {
-    /// Whether this process is fit to lead; it is assumed to be until told otherwise. A leader that is not steps down
-    /// and releases the Lease, a candidate that is not stays away from it.
+    /// Sets whether this process is fit to lead, which is assumed at first. An unfit leader steps down and releases the
+    /// Lease; an unfit candidate does not campaign.
     pub fn set_fit(&self, fit: bool) {
         self.0.post(Message::Fit(fit));
     }
@@ -107,7 +107,7 @@ impl fmt::Debug for Control {
 }
 
 impl Elector {
-    /// To end [`Elector::run`] with, for one. What is said before it has begun is heeded when it does.
+    /// Steers [`Elector::run`] from another thread, to end it for example. Before `run` begins it may be used as well.
     ///
     /// ```
     /// # use leasehold::{Elector, kube::ClientOptions};
@@ -144,9 +144,9 @@ impl Elector {
     ///   others, and this candidate may well win it back at once.
     /// - `Break`: release the Lease and return that value.
     ///
-    /// The Lease is not released before the work has returned, and renewed until then. But a term that was *lost*
-    /// waits for nobody: work that takes long to return may run beside the next leader's. Only the fencing token
-    /// protects against that. Until it returns, this process does not stand for election.
+    /// The Lease is renewed until the work has returned, and released only then. But nothing delays the end of a term
+    /// that was *lost*: work that takes long to return may run beside the next leader's, and only the fencing token
+    /// protects against that. Until the work returns, this process does not stand for election.
     ///
     /// `None`: ended by [`Control::shut_down`].
     ///

@@ -64,6 +64,7 @@ pub use watch::{Watch, WatchStop};
 pub use watch_line::WatchEvent;
 
 /// An agent for plain HTTP to a loopback address, with limits like the client's and no token to lose.
+#[doc(hidden)]
 pub fn plain_agent() -> ureq::Agent {
     connection::new_agent(concat!("leasehold/", env!("CARGO_PKG_VERSION")), None)
 }

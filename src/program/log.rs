@@ -20,7 +20,7 @@ use crate::sys::line_writer::DroppingWriter;
 /// Starts logging, once a process.
 pub fn start(filter: &str, format: LogFormat) {
     let mut builder = Builder::new();
-    // tiny_http reports an error each time that it is stopped; what matters of it the door says. RUST_LOG can undo it.
+    // tiny_http logs an error each time it is stopped; what matters is logged by `http`. RUST_LOG can turn it on again.
     builder.filter_module("tiny_http", LevelFilter::Off).parse_filters(filter);
     builder
         .format(move |out, record| out.write_all(line(format, record.level(), &record.args().to_string()).as_bytes()));

@@ -16,7 +16,7 @@ use crate::time::BootTime;
 const FALLBACK: Duration = Duration::from_millis(10);
 
 /// Both ends of the queue; clones share it.
-pub(crate) struct Inbox<T>(Arc<Shared<T>>);
+pub struct Inbox<T>(Arc<Shared<T>>);
 
 struct Shared<T> {
     queue: Mutex<VecDeque<T>>,
@@ -45,8 +45,7 @@ impl<T> Inbox<T> {
 
     /// Has the reading thread wake when this descriptor is readable too, and run `action`, which must make it unreadable
     /// again. There can be one of these.
-    #[cfg_attr(not(feature = "program"), expect(dead_code, reason = "only the program takes signals"))]
-    pub(crate) fn on_readable(&self, descriptor: OwnedFd, action: impl Fn() + Send + Sync + 'static) {
+    pub fn on_readable(&self, descriptor: OwnedFd, action: impl Fn() + Send + Sync + 'static) {
         let _ = self.0.other.set((descriptor, Box::new(action)));
     }
 

@@ -5,7 +5,7 @@
 //! delay a deadline. A third reads the watch. What leads is told to an `Observer`, on the election's thread.
 
 mod error_log;
-pub(crate) mod inbox;
+pub mod inbox;
 pub(crate) mod incarnation;
 mod leadership;
 pub mod lease_store;
@@ -25,8 +25,8 @@ pub(crate) use self::error_log::ErrorLog;
 use self::inbox::Inbox;
 pub use self::leadership::Leadership;
 use self::lease_store::LeaseStore;
-pub use self::watcher::Watcher;
-pub(crate) use self::watcher::{WatchUpdate, Watched};
+pub(crate) use self::watcher::Watched;
+pub use self::watcher::{WatchUpdate, Watcher};
 use crate::election::{self, CallKind, Election, Event, Identity, Input, Output, Snapshot, Timing, Version};
 use crate::kube::client::MAX_IDLE;
 use crate::kube::{CallError, Client, Purpose, Reply, Request, Resource};
@@ -53,7 +53,7 @@ pub(crate) trait Observer {
 }
 
 /// What comes to the election's thread.
-pub(crate) enum Message {
+pub enum Message {
     /// A call has ended.
     Called(Box<Called>),
     /// The version to be replaced was not at hand.
@@ -69,12 +69,11 @@ pub(crate) enum Message {
     /// End it.
     Shutdown,
     /// A line for the log, from a thread that must not wait for standard error.
-    #[cfg_attr(not(feature = "program"), expect(dead_code, reason = "only the program supervises a COMMAND"))]
     Log(Level, String),
 }
 
 /// A call that has ended.
-pub(crate) struct Called {
+pub struct Called {
     call: u64,
     request: Request,
     result: Result<Reply, CallError>,

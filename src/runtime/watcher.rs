@@ -69,7 +69,7 @@ impl Watched {
 
 /// What a watch brings. `run` is the number of the watch: updates of one that was stopped are ignored.
 #[derive(Debug)]
-pub(crate) enum WatchUpdate {
+pub enum WatchUpdate {
     /// It is open.
     Up { run: u64 },
     /// The object, as it now is.
@@ -82,7 +82,7 @@ pub(crate) enum WatchUpdate {
 
 /// How a watch has ended.
 #[derive(Debug)]
-pub(crate) enum WatchEnd {
+pub enum WatchEnd {
     /// The server has forgotten the version that the watch began at or had reached.
     Gone(Version),
     /// A rule is missing: in words.

@@ -177,8 +177,8 @@ impl Store {
     fn admit(&self, target: &Target, object: &mut Object) {
         for field in &self.removed_fields[target.resource.0] {
             let (parent, key) = field.rsplit_once('/').unwrap_or(("", field));
-            let steps = parent.split('/').skip(1).map(unescape);
-            let found = steps.fold(Some(&mut *object), |map, step| map?.get_mut(&step)?.as_object_mut());
+            let mut steps = parent.split('/').skip(1).map(unescape);
+            let found = steps.try_fold(&mut *object, |map, step| map.get_mut(&step)?.as_object_mut());
             found.map(|map| map.remove(&unescape(key)));
         }
     }
