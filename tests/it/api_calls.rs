@@ -89,8 +89,11 @@ fn sent(request: &Request) -> leasehold_apiserver::Request {
     }
 }
 
+/// An object a field a line; a Status, which says little, on one.
 fn pretty(value: &Value) -> String {
-    serde_json::to_string_pretty(value).expect("JSON")
+    let short = value["kind"] == "Status";
+    let text = if short { serde_json::to_string(value) } else { serde_json::to_string_pretty(value) };
+    text.expect("JSON")
 }
 
 /// A candidate whose calls are made one by one.
@@ -162,9 +165,9 @@ fn play() -> Vec<Shown> {
     cluster.store.patch_object(LEASES, NAMESPACE, "web", &json!({ "metadata": { "labels": { "edited": "by-hand" } } }));
     cluster.wait(interval);
     a.tell(cluster.now, Input::Timer);
-    a.makes(Verb::Update, &mut cluster, "replace_lease", "Renewing when somebody has written in between: refused");
+    a.makes(Verb::Update, &mut cluster, "replace_lease", "Renewing after another write: refused");
     a.makes(Verb::Get, &mut cluster, "get_lease", "After a conflict");
-    a.makes(Verb::Update, &mut cluster, "replace_lease", "The renewal that follows: somebody else's label is kept");
+    a.makes(Verb::Update, &mut cluster, "replace_lease", "The renewal that follows: the other label is kept");
     a.tell(cluster.now, Input::Shutdown);
     a.tell(cluster.now, Input::WorkStopped { token: lease.version() });
     a.makes(Verb::Update, &mut cluster, "replace_lease", "Releasing, once the work has stopped");
