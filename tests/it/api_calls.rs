@@ -347,7 +347,7 @@ with a real kube-apiserver's by another test. Beside what is shown, each call ca
 breaks.
 
 A call without its rule is answered 403. The log then names the missing rule, once; the call is tried again at RETRY_PERIOD, so
-that a Role can be mended without a restart.
+that a Role can be corrected without a restart.
 
 | call | method | RBAC | needed | without it |
 |---|---|---|---|---|
