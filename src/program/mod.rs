@@ -51,6 +51,7 @@ const MISCONFIGURED: u8 = 2;
 
 /// Arguments and environment → configuration → run → exit code.
 pub fn main() -> ExitCode {
+    sys::share_one_heap();
     let arguments: Vec<_> = env::args_os().skip(1).collect();
     match config::parse(&arguments, &|name| env::var_os(name), &namespace_file) {
         Ok(Invocation::Run(config)) => take_part(&config),

@@ -9,6 +9,7 @@ mod alarm;
 mod clock;
 mod exec;
 pub(crate) mod line_writer;
+mod memory;
 mod poll;
 mod proc_stat;
 mod process;
@@ -25,6 +26,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 pub use self::alarm::Alarm;
 pub use self::clock::{boot_time, now};
 pub use self::exec::{Child, ExecFailure, Executable, start};
+pub use self::memory::share_one_heap;
 pub use self::poll::poll;
 pub use self::proc_stat::stat_field;
 pub use self::process::{
