@@ -290,11 +290,9 @@ impl Checks {
     /// The version and duration of the record that stood when the Lease vanished, if it was a rival's.
     fn last_held(&self, newest: u128, node: usize, life: usize) -> Option<(u128, Option<u32>)> {
         let life = &self.candidates[node].lives[life];
-        let mut known = self.history.versions.range(..=newest).rev();
-        let (version, stated, owner) = known.find_map(|(version, found)| {
-            let lease = found.lease.filter(|_| life.first_seen.contains_key(&found.run))?;
-            Some((*version, lease, found.owner))
-        })?;
+        let version = life.last_lease.filter(|version| *version <= newest)?;
+        let found = self.history.versions.get(&version)?;
+        let (stated, owner) = (found.lease?, found.owner);
         let own = owner
             .and_then(|token| self.history.terms.get(&token))
             .is_some_and(|term| term.node == node && term.incarnation == life.incarnation);
@@ -336,12 +334,16 @@ impl Checks {
 
     /// A version of the Lease, or of its absence, reached a node.
     pub fn delivered(&mut self, node: usize, version: u128, clock: BootTime) {
-        let run = self.history.versions.get(&version).map(|version| version.run);
+        let found = self.history.versions.get(&version);
+        let (run, is_lease) = (found.map(|found| found.run), found.is_some_and(|found| found.lease.is_some()));
         let life = self.life_mut(node);
         if life.newest >= Some(version) {
             return;
         }
         life.newest = Some(version);
+        if is_lease {
+            life.last_lease = Some(version);
+        }
         if let Some(run) = run.filter(|run| life.observed != Some(*run)) {
             life.observed = Some(run);
             life.first_seen.insert(run, clock);

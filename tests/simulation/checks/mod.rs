@@ -90,6 +90,8 @@ struct Life {
     first_seen: HashMap<Run, BootTime>,
     /// The newest version that was delivered to it.
     newest: Option<u128>,
+    /// The newest of them that was a Lease, not its deletion.
+    last_lease: Option<u128>,
     accounts: BTreeMap<u128, accounts::Account>,
 }
 
@@ -143,6 +145,7 @@ impl Checks {
             work: None,
             begun: HashMap::new(),
             observed: None,
+            last_lease: None,
             first_seen: HashMap::new(),
             newest: None,
             accounts: BTreeMap::new(),
