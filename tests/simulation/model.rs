@@ -65,6 +65,11 @@ pub enum Event {
     Deleted(Version),
 }
 
+pub struct Watch {
+    next: usize,
+    from: Version,
+}
+
 impl Event {
     fn version(&self) -> Version {
         match self {
@@ -130,7 +135,7 @@ impl Api for Model {
     type Call = Call;
     type Reply = Reply;
     type Event = Event;
-    type Stream = usize;
+    type Stream = Watch;
     type RouteCall = RouteCall;
     type RouteReply = Result<routing::RouteReply, routing::RouteFailure>;
 
@@ -211,14 +216,15 @@ impl Api for Model {
         }
     }
 
-    fn open(&mut self, from: u128) -> Option<usize> {
-        (from <= self.version).then(|| self.changes.partition_point(|change| change.version() <= from))
+    /// A watch from a version that the server has not reached, as after a restored backup, is accepted and stays silent.
+    fn open(&mut self, from: u128) -> Option<Watch> {
+        Some(Watch { next: self.changes.partition_point(|change| change.version() <= from), from })
     }
 
-    fn read(&mut self, stream: &mut usize) -> Vec<Event> {
-        let news = self.changes.get(*stream..).unwrap_or_default().to_vec();
-        *stream = self.changes.len();
-        news
+    fn read(&mut self, watch: &mut Watch) -> Vec<Event> {
+        let news = self.changes.get(watch.next..).unwrap_or_default();
+        watch.next = self.changes.len();
+        news.iter().filter(|change| change.version() > watch.from).cloned().collect()
     }
 
     fn encode_route(request: &routing::RouteRequest, node: usize) -> RouteCall {

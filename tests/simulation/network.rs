@@ -43,6 +43,8 @@ pub struct Stream<A: Api> {
     state: A::Stream,
     /// Events of one stream arrive in order.
     last: Real,
+    /// The version that it began at, or the newest that it brought.
+    heard: u128,
     /// Nothing comes through any more; neither end knows.
     stalled: bool,
 }
@@ -183,6 +185,14 @@ impl<A: Api> World<A> {
                 // The driver has given up on any other: its connection is gone. Were it told all the same, it must
                 // not matter.
                 let awaited = process.awaits.take_if(|awaited| *awaited == number).is_some();
+                let stated = match &result {
+                    Ok(Answer::Found(lease) | Answer::Written { lease, .. }) => Some(lease.version),
+                    _ => None,
+                };
+                // As the driver (P12): after a restored backup a watch from a version not reached yet is silent.
+                let deaf =
+                    process.stream.as_ref().filter(|stream| awaited && stated.is_some_and(|it| it < stream.heard));
+                let deaf = deaf.map(|stream| stream.number).filter(|number| process.watching == Some(*number));
                 match &result {
                     _ if !awaited => {}
                     Ok(Answer::Found(lease) | Answer::Written { lease, .. }) => {
@@ -191,6 +201,11 @@ impl<A: Api> World<A> {
                     Ok(Answer::Absent) => self.checks.delivered(node, version, clock),
                     Err(CallFailure::Conflict) => self.count("conflicts"),
                     Err(_) => self.count("calls failed"),
+                }
+                if let Some(stream) = deaf {
+                    self.count("deaf watches begun anew");
+                    let (life, stimulus) = (self.nodes[node].life, Stimulus::StreamDown(stream));
+                    self.schedule(0, Event::Deliver { node, life, stimulus });
                 }
                 Some(Input::Reply { call: number, result })
             }
@@ -216,6 +231,9 @@ impl<A: Api> World<A> {
                     Input::Deleted(version) => Some(*version),
                     _ => None,
                 };
+                if let (Some(stream), Some(version)) = (&mut process.stream, version) {
+                    stream.heard = stream.heard.max(version);
+                }
                 version.into_iter().for_each(|version| self.checks.delivered(node, version, clock));
                 self.count("watch events");
                 Some(input)
@@ -233,7 +251,7 @@ impl<A: Api> World<A> {
         let from = process.election.lease().map(|lease| lease.version); // As the driver: none, no watch.
         let from = from.filter(|_| !unlucky && self.nodes[node].nap.is_none());
         let opened = from.and_then(|from| self.api.open(from));
-        let Some(state) = opened else {
+        let Some((state, heard)) = opened.zip(from) else {
             let again = self.random.within(200 * MILLI..=SECOND);
             return self.schedule(again, Event::ConnectWatch { node, life });
         };
@@ -242,7 +260,7 @@ impl<A: Api> World<A> {
         let number = process.streams;
         let back = self.random.within(self.parameters.latency.back.clone());
         let up = Stimulus::StreamUp(number);
-        process.stream = Some(Stream { number, state, last: self.now + back, stalled: false });
+        process.stream = Some(Stream { number, state, last: self.now + back, heard, stalled: false });
         self.schedule(back, Event::Deliver { node, life, stimulus: up });
         self.pump_stream(node);
     }

@@ -172,7 +172,7 @@ impl Parameters {
         let longest = chosen.iter().map(Timing::lease_duration).max().expect("a node");
         let longest = u64::try_from(longest.as_nanos()).expect("a short duration");
         let mut faults: Vec<Fault> = FAULTS.into_iter().filter(|_| random.chance(400)).collect();
-        if random.chance(20) {
+        if random.chance(60) {
             faults.push(Fault::Restore);
         }
         let quick = 300_000..=3 * MILLI;
