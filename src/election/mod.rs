@@ -416,7 +416,9 @@ impl Election {
             }
             _ if undone.is_some() => {
                 self.learn_from_answer(now, call, Some(lease));
-                self.call_failed(now.boot, call, CallFailure::Refused { retry_after: None });
+                if !mutant!(self, NoPace) {
+                    self.call_failed(now.boot, call, CallFailure::Refused { retry_after: None });
+                }
             }
             CallKind::Acquire if !replaced_nothing => {
                 self.learn_from_answer(now, call, Some(lease.clone()));

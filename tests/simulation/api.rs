@@ -185,6 +185,8 @@ pub trait Api: Sized {
     fn edit_service(&mut self, edit: &ServiceEdit);
     /// From now on, until it is called again.
     fn misbehave(&mut self, how: Option<Misbehaviour>);
+    /// From now on a replacement of the Lease is answered with 200 and the Lease as it was. Not everywhere possible.
+    fn undo_writes(&mut self, _: bool) {}
 
     fn facts(&self) -> Option<Facts>;
     /// The version of the last change.

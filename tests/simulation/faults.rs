@@ -77,6 +77,12 @@ impl<A: Api> World<A> {
             }
             Fault::Operator => self.operate(),
             Fault::Restore => self.restore_backup(),
+            Fault::UndoWrites => {
+                self.note(|_| "writes of the Lease are undone for a while".to_owned());
+                self.count("admission webhooks on the Lease");
+                self.api.undo_writes(true);
+                self.schedule(lasting, Event::EndUndoing);
+            }
         }
     }
 
@@ -156,10 +162,14 @@ impl<A: Api> World<A> {
         self.healed = Some(self.now);
         self.outage = false;
         self.misbehaves = false;
+        self.api.undo_writes(false);
         self.api.misbehave(None);
         for node in &mut self.nodes {
             node.deaf = None;
             node.mute = None;
+        }
+        if self.saved && !self.parameters.routes {
+            self.restore_backup(); // As the last fault: nothing but the candidates themselves makes the watches speak again.
         }
         self.edit_lease(&Edit::Strategy(false));
         self.wake_all();

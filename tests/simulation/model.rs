@@ -26,6 +26,7 @@ pub struct Model {
     service: Option<ServiceFacts>,
     services_made: u64,
     misbehaviour: Option<Misbehaviour>,
+    undoes_writes: bool,
     saved: Option<Box<Model>>,
 }
 
@@ -122,6 +123,9 @@ impl Model {
         let same_uid = call.uid.as_ref().is_none_or(|uid| *uid == before.uid);
         if !call.unconditional && (version != before.version || !same_uid) {
             return Reply::Conflict;
+        }
+        if self.undoes_writes {
+            return Reply::Written { lease: before, label: found.label, created: false };
         }
         let label = if call.unconditional { found.label } else { call.label };
         let lease = Snapshot { record, annotations, ..before.clone() };
@@ -303,6 +307,10 @@ impl Api for Model {
             }
             (_, None) => {}
         }
+    }
+
+    fn undo_writes(&mut self, undo: bool) {
+        self.undoes_writes = undo;
     }
 
     fn misbehave(&mut self, how: Option<Misbehaviour>) {

@@ -15,7 +15,7 @@ use crate::schedule;
 /// Within so many schedules each must be caught; the main run is as long, or longer.
 const BUDGET: u64 = 400;
 
-const ALL: [AnyMutant; 25] = [
+const ALL: [AnyMutant; 26] = [
     AnyMutant::Election(Mutant::DeadlineFromReply),
     AnyMutant::Election(Mutant::ExpiryByWallClock),
     AnyMutant::Election(Mutant::ExpiryByOwnDuration),
@@ -41,6 +41,7 @@ const ALL: [AnyMutant; 25] = [
     AnyMutant::Node(NodeMistake::StoppedWhenTold),
     AnyMutant::Node(NodeMistake::StartsUnasked),
     AnyMutant::Node(NodeMistake::IncarnationWithoutNamespace),
+    AnyMutant::Election(Mutant::NoPace),
 ];
 
 /// The line of the table, or `None` when it survived.

@@ -61,6 +61,8 @@ impl<A: Api> World<A> {
             return self.schedule(0, Event::Deliver { node, life, stimulus: Stimulus::Input(conflict) });
         };
         process.awaits = Some(number);
+        let retry_period = self.parameters.nodes[node].timing.retry_period();
+        self.checks.lease_call_sent(node, life, sent, retry_period);
         let late = caller.clock.real_at(sent + limit);
         let what = Sending {
             conditions: A::conditions(&call),

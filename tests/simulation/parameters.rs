@@ -78,6 +78,8 @@ pub enum Fault {
     WorkEnds,
     Operator,
     Restore,
+    /// An admission webhook undoes what is written to the Lease, and the answer is 200.
+    UndoWrites,
 }
 
 const FAULTS: [Fault; 12] = [
@@ -174,6 +176,9 @@ impl Parameters {
         let mut faults: Vec<Fault> = FAULTS.into_iter().filter(|_| random.chance(400)).collect();
         if random.chance(60) {
             faults.push(Fault::Restore);
+        }
+        if seed % 8 == 3 {
+            faults.push(Fault::UndoWrites);
         }
         let quick = 300_000..=3 * MILLI;
         // Up to what a crowd on a small machine waits. Not in three of four: most connections are kept.

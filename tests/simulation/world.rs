@@ -55,6 +55,7 @@ pub enum Event<A: Api> {
     Start { node: usize, life: usize },
     EndPartition { node: usize, number: u64 },
     EndOutage,
+    EndUndoing,
     Fit { node: usize, life: usize },
     Uncoordinate,
     NextFault,
@@ -245,6 +246,7 @@ impl<A: Api> World<A> {
             Event::Start { node, life } => self.start(node, life),
             Event::EndPartition { node, number } => self.end_partition(node, number),
             Event::EndOutage => self.end_outage(),
+            Event::EndUndoing => self.api.undo_writes(false),
             Event::Fit { node, life } if self.nodes[node].life == life => {
                 self.deliver(node, Stimulus::Input(Input::Fit(true)));
             }

@@ -115,6 +115,7 @@ pub struct Checks {
     /// The versions were rewound: from here on only what a restored backup leaves is expected.
     restored: bool,
     route_calls: HashMap<usize, service::RouteCalls>,
+    lease_calls: HashMap<(usize, usize), service::RouteCalls>,
 }
 
 impl Checks {
@@ -127,6 +128,7 @@ impl Checks {
             work_may_overlap,
             restored: false,
             route_calls: HashMap::new(),
+            lease_calls: HashMap::new(),
         }
     }
 

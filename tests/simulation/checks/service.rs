@@ -17,7 +17,23 @@ const QUICK_CALLS: usize = 16;
 #[derive(Debug, Default)]
 pub struct RouteCalls(VecDeque<BootTime>);
 
+/// So many calls about the Lease may be made within a retry period: renewals, and what conflicts and edits cause.
+const LEASE_CALLS: usize = 40;
+
 impl Checks {
+    /// Calls about the Lease are paced, whatever is answered.
+    pub fn lease_call_sent(&mut self, node: usize, life: usize, at: BootTime, retry_period: Duration) {
+        let calls = &mut self.lease_calls.entry((node, life)).or_default().0;
+        calls.push_back(at);
+        while calls.front().is_some_and(|first| at.since(*first) >= retry_period) {
+            calls.pop_front();
+        }
+        let quick = calls.len();
+        self.require(quick <= LEASE_CALLS, Check::Pace, || {
+            format!("node {node} makes {quick} calls about the Lease within {retry_period:?}")
+        });
+    }
+
     /// A process or a term begins: its route may make calls at once.
     pub fn route_begins(&mut self, node: usize) {
         self.route_calls.entry(node).or_default().0.clear();
