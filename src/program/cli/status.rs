@@ -31,14 +31,14 @@ pub(in crate::program) fn status(config: &StatusConfig) -> Outcome {
         if config.watch {
             return follow(config, &client);
         }
-        let now = Status::read(config, &client)?;
+        let now = LeaseStatus::read(config, &client)?;
         print_line(&if config.json { now.to_json().to_string() } else { now.to_text() })
     })
 }
 
 /// What is known at one moment.
 #[derive(Clone, Debug)]
-struct Status {
+struct LeaseStatus {
     lease_name: String,
     lease: Option<Snapshot>,
     /// The Service's name, and where it points; `Err`: why that is not known.
@@ -58,8 +58,8 @@ impl Pointed {
     }
 }
 
-impl Status {
-    fn read(config: &StatusConfig, client: &Client) -> Result<Status, String> {
+impl LeaseStatus {
+    fn read(config: &StatusConfig, client: &Client) -> Result<LeaseStatus, String> {
         let LeaseAccess { namespace, lease_name, .. } = &config.access;
         let lease = get_lease(&config.access, client, Purpose::Status)?.map(|lease| lease.snapshot());
         let service = config.service.as_ref().map(|service| {
@@ -68,7 +68,7 @@ impl Status {
             let pointed = read.map(|read| Pointed::of(&read, &service.route_label));
             (service.name.clone(), pointed.map_err(|error| error.to_string()))
         });
-        Ok(Status { lease_name: format!("{namespace}/{lease_name}"), lease, service, wall: sys::now().wall })
+        Ok(LeaseStatus { lease_name: format!("{namespace}/{lease_name}"), lease, service, wall: sys::now().wall })
     }
 
     fn record(&self) -> Record {
@@ -169,7 +169,7 @@ impl Status {
     }
 
     /// What has changed since `before`, one line each.
-    fn changes(&self, before: Option<&Status>) -> Vec<String> {
+    fn changes(&self, before: Option<&LeaseStatus>) -> Vec<String> {
         let mut changes = Vec::new();
         let new = self.record();
         let term = |status: &Status| (status.record().holder, status.record().acquire_time);
@@ -210,7 +210,7 @@ fn follow(config: &StatusConfig, client: &Arc<Client>) -> Outcome {
     };
     let mut lease = watcher(Resource::Lease, &config.access.lease_name);
     let mut service = config.service.as_ref().map(|service| watcher(Resource::Service, &service.name));
-    let mut seen = Status::read(config, client)?;
+    let mut seen = LeaseStatus::read(config, client)?;
     print_changes(None, &seen, config.json)?;
     loop {
         let now = sys::boot_time();
@@ -230,7 +230,9 @@ fn follow(config: &StatusConfig, client: &Arc<Client>) -> Outcome {
         match update {
             None => continue, // From a watch that has ended.
             // After the end of a watch only a call shows what it would have brought.
-            Some((_, None | Some(WatchUpdate::Down { .. }))) => seen = Status::read(config, client).unwrap_or(seen),
+            Some((_, None | Some(WatchUpdate::Down { .. }))) => {
+                seen = LeaseStatus::read(config, client).unwrap_or(seen)
+            }
             Some((resource, Some(update))) => seen.apply(resource, update, config),
         }
         seen.wall = sys::now().wall;
@@ -238,7 +240,7 @@ fn follow(config: &StatusConfig, client: &Arc<Client>) -> Outcome {
     }
 }
 
-impl Status {
+impl LeaseStatus {
     /// A new watch may begin with a version that is known already, or older.
     fn apply(&mut self, resource: Resource, update: WatchUpdate, config: &StatusConfig) {
         match (resource, update) {
@@ -267,7 +269,7 @@ impl Status {
     }
 }
 
-fn print_changes(before: Option<&Status>, seen: &Status, as_json: bool) -> Outcome {
+fn print_changes(before: Option<&LeaseStatus>, seen: &LeaseStatus, as_json: bool) -> Outcome {
     let changes = seen.changes(before);
     if as_json && !changes.is_empty() {
         return print_line(&seen.to_json().to_string());
@@ -282,7 +284,7 @@ mod tests {
 
     const NOON: i64 = 1_795_348_800_000_000;
 
-    fn status_of(holder: Option<&str>, target: Option<&str>) -> Status {
+    fn status_of(holder: Option<&str>, target: Option<&str>) -> LeaseStatus {
         let record = Record {
             holder: holder.map(str::to_owned),
             lease_duration_seconds: Some(15),
@@ -293,7 +295,7 @@ mod tests {
         let (token, successor) = (Some("8123".into()), Some("pod-c".into()));
         let annotations = Annotations { token, successor, ..Annotations::default() };
         let lease = Snapshot { uid: "u".into(), version: 9, record, annotations, coordinated: false };
-        Status {
+        LeaseStatus {
             lease_name: "ns/web".into(),
             lease: Some(lease),
             service: Some(("front".into(), Ok(Pointed { target: target.map(str::to_owned), version: 1 }))),
@@ -348,7 +350,7 @@ mod tests {
         assert_eq!(a.changes(None), ["pod-a leads (transitions: 3)", "Service front points at pod-a"]);
         assert_eq!(a.changes(Some(&a)), Vec::<String>::new());
         assert_eq!(b.changes(Some(&a)), ["pod-b leads (transitions: 3)"]);
-        let gone = Status { lease: None, ..b.clone() };
+        let gone = LeaseStatus { lease: None, ..b.clone() };
         assert_eq!(gone.changes(Some(&b)), ["there is no Lease"]);
     }
 }
