@@ -206,7 +206,7 @@ fn read_authorities(directory: &Path) -> Result<Authorities, CredentialsError> {
     }
 }
 
-/// ureq would pass over in silence what it cannot parse, and then trust nobody without saying why. A bundle may hold
+/// ureq would pass over in silence what it cannot parse, and then trust no one without saying why. A bundle may hold
 /// one certificate too odd for us, but not only such.
 fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, String> {
     let (mut good, mut bad) = (Vec::new(), None);

@@ -59,7 +59,7 @@ pub fn create_lease(namespace: &str, name: &str, object: &Value, purpose: Purpos
 }
 
 /// Acquires, renews or releases the Lease, or asks its holder to yield: the object as read, with the election
-/// fields changed. It carries the `resourceVersion` and uid that were read, so it fails with 409 if anybody wrote
+/// fields changed. It carries the `resourceVersion` and uid that were read, so it fails with 409 if anything was written
 /// in between.
 ///
 /// ```text
@@ -127,7 +127,7 @@ pub fn get_service(namespace: &str, name: &str, purpose: Purpose) -> Request {
 }
 
 /// Points the Service at this Pod and annotates it with the fence (see [`selector_patch`]). It carries the
-/// `resourceVersion` that was read, so it fails with 409 if anybody wrote in between.
+/// `resourceVersion` that was read, so it fails with 409 if anything was written in between.
 ///
 /// ```text
 /// PATCH /api/v1/namespaces/{namespace}/services/{name}?fieldManager=leasehold

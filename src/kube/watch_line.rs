@@ -20,7 +20,7 @@ pub enum WatchEvent {
     Modified(Value),
     /// The object was deleted, and was last so. Its `resourceVersion` is that of the deletion.
     Deleted(Value),
-    /// Nothing happened up to this version. No sign of life of anybody.
+    /// Nothing happened up to this version. It is no sign of life.
     Bookmark(Version),
     /// The version asked for is forgotten (410): read the object, then watch from there.
     Gone,

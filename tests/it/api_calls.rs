@@ -199,7 +199,7 @@ fn route(cluster: &mut Cluster, lease: &Lease) {
     cluster.make("get_pod", "Is it labelled already?", &request::get_pod(NAMESPACE, pod)).expect("the Pod");
     cluster.make("label_pod", "No", &request::label_pod(NAMESPACE, pod, "pod", pod)).expect("the Pod");
     let look = request::get_service(NAMESPACE, "web", Purpose::Route);
-    let found = cluster.make("get_service", "It points at nobody yet", &look).expect("the Service");
+    let found = cluster.make("get_service", "It points at no Pod yet", &look).expect("the Service");
     let service = Service::parse(&found.body).expect("a Service");
     let snapshot = lease.snapshot();
     let fence = Fence { lease_uid: snapshot.uid, token: snapshot.version };

@@ -91,7 +91,7 @@ fn conflict() {
     server.faults().remove(held);
     let conflict = calls(&world, 1, |request| request.status == Some(409)).remove(0);
     let after = calls(&world, 3, |request| on_the_lease(request) && request.number >= conflict.number);
-    compare("conflict", "Renewing after somebody has edited the Lease: refused, looked at, tried again", &after);
+    compare("conflict", "Renewing after an operator has edited the Lease: refused, looked at, tried again", &after);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! IO: starts etcd and kube-apiserver from `KUBEBUILDER_ASSETS` on free loopback ports with their files in a temporary
 //! directory, and ends both, by the handles it has on them, when the suite is over. A cluster of `KUBECONFIG` is only used:
-//! a suite makes namespaces there and deletes them. Lest `cargo test` does that to somebody's production, a cluster that is
+//! a suite makes namespaces there and deletes them. So that `cargo test` does that to no production cluster, one that is
 //! not on loopback is used only where `LEASEHOLD_REQUIRE_REAL=1` says that it is meant.
 
 use std::fs::{self, File};

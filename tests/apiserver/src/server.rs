@@ -166,7 +166,7 @@ impl Server {
     // --- users -------------------------------------------------------------------------------------------------------
 
     /// A new token for this user name; a user may have several. What it may do is for [`Store::rbac`] to say: everything,
-    /// until somebody has been bound to a Role.
+    /// until a user has been bound to a Role.
     pub fn add_user(&self, name: &str) -> String {
         self.shared.change(|state| {
             let token = format!("token-{}-{}", state.tokens.len() + 1, name.replace(':', "-"));
@@ -238,7 +238,7 @@ impl Server {
         self.change_store(|store| store.put_object(SERVICES, &service, now))
     }
 
-    /// A Lease as it stands now.
+    /// The Lease now.
     pub fn lease(&self, namespace: &str, name: &str) -> Option<Value> {
         self.store().object(LEASES, namespace, name).cloned()
     }

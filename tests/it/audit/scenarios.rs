@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{Entry, runs};
 use crate::process::{LEASE, LIMIT, Lease, Pace, Process, Program, World, eventually};
 
-/// It leaves at once, whether anybody follows it or not.
+/// It leaves at once, whether another follows it or not.
 fn candidate(world: &World, pod: &str) -> Program {
     world.candidate(pod, Pace::Hours).with("DRAIN_TIMEOUT", "0")
 }
@@ -116,7 +116,7 @@ pub(super) fn a_watch_ends_in_good_order_when_its_time_is_up_and_the_next_goes_o
         changes
     };
     assert_eq!(watch(), [], "nothing happened");
-    // While nobody watches; and the next watch may be over before the server comes to tell of it.
+    // While none watches; and the next watch may be over before the server reports it.
     let changed = Lease::of(&world.patch_lease(&json!({ "metadata": { "annotations": { "note": "changed" } } })));
     let told = eventually("the change is told", || Some(watch()).filter(|changes| !changes.is_empty()));
     assert_eq!(told, [changed], "once, and nothing that was told before");

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::{account, nothing_leaked, server, talkative, token_of};
 use crate::process::{Process, Workload, World, eventually};
 
-/// Starts with a service account that `damage` has been done to, waits for the complaint, mends it, waits until it leads.
+/// Starts with a service account that `damage` has been done to, waits for the error, repairs it, waits until it leads.
 fn recovers_from(damage: impl FnOnce(&Path), complaint: &[&str]) {
     let world = World::in_memory();
     let program = talkative(&world).with("LEASE_NAMESPACE", &world.namespace);
@@ -15,7 +15,7 @@ fn recovers_from(damage: impl FnOnce(&Path), complaint: &[&str]) {
     let process = program.start();
     let said = process.says(" ERROR ");
     complaint.iter().for_each(|part| assert!(said.contains(part), "{said} lacks {part}"));
-    assert!(said.contains("SERVICE_ACCOUNT_DIR"), "{said} names no mend");
+    assert!(said.contains("SERVICE_ACCOUNT_DIR"), "{said} names no hint");
     waits_in_good_health(&process);
     for file in ["token", "ca.crt"] {
         let _ = fs::remove_dir(mount.join(file)); // One case has made a directory of it.

@@ -19,7 +19,7 @@ pub enum Certificate {
     Valid,
     /// From the server's CA, for another host.
     WrongName,
-    /// From a CA that nobody has heard of, for the right names.
+    /// From a CA that is not trusted, for the right names.
     OtherAuthority,
     /// From the server's CA, for the right names, of years ago.
     Expired,

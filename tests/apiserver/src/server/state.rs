@@ -1,6 +1,6 @@
 //! What the server's threads share: one lock, one condition variable.
 //!
-//! THREADS. Everything that changes here is announced, so that nobody has to poll for it.
+//! THREADS. Everything that changes here is announced, so nothing polls for it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::TcpStream;
@@ -112,14 +112,14 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the state and tells everybody.
+    /// Changes the state and announces it.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let outcome = change(&mut self.lock());
         self.announce();
         outcome
     }
 
-    /// Wakes everybody who waits for a change.
+    /// Wakes all that wait for a change.
     pub(super) fn announce(&self) {
         self.activity.notify_all();
     }

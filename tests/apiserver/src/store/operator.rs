@@ -58,7 +58,7 @@ impl Store {
     }
 
     /// Lets an admission webhook remove these fields (JSON pointers: `/metadata/annotations/leasehold.dev~1fence`) from
-    /// every object of this resource that is written, whoever writes it; none: it is taken away.
+    /// every object of this resource that is written, by operators too; an empty list removes the webhook.
     pub fn remove_on_admission(&mut self, resource: ResourceId, fields: &[&str]) {
         self.removed_fields[resource.0] = fields.iter().map(|field| (*field).to_owned()).collect();
     }
