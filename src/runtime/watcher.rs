@@ -4,7 +4,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -22,10 +21,6 @@ const LASTING: Duration = Duration::from_secs(300);
 
 /// A watch that ends sooner is a broken one, even if it ends in good order.
 const SHORTEST: Duration = Duration::from_secs(1);
-
-/// A connection can die without a word. kube-apiserver sends a bookmark each minute; where none comes, because a proxy
-/// drops them or the server has seen no object of that kind change, the cost is a new watch this often.
-const SILENCE_LIMIT: Duration = Duration::from_secs(150);
 
 /// Pause before a forbidden watch is tried again (the rule may have been granted), and the longest Retry-After that is
 /// honoured.
@@ -89,7 +84,7 @@ pub enum WatchEnd {
     Forbidden(String),
     /// It failed, or could not begin: in words.
     Failed(String),
-    /// It was stopped: it lacks a version that its owner knows, or was silent.
+    /// It was stopped: it does not bring the version that its owner knows.
     Stale,
 }
 
@@ -106,8 +101,6 @@ pub struct Watcher {
     running: Option<WatchStop>,
     up: bool,
     begun: BootTime,
-    /// When the present watch last brought anything, a bookmark included.
-    heard: Arc<AtomicU64>,
     /// The newest version of the object that the present watch began at or has brought.
     seen: Version,
     /// Since when a newer version is known.
@@ -141,7 +134,6 @@ impl Watcher {
             running: None,
             up: false,
             begun: BootTime(0),
-            heard: Arc::default(),
             seen: 0,
             behind_since: None,
             not_before: BootTime(0),
@@ -163,26 +155,21 @@ impl Watcher {
             return;
         }
         self.behind_since = (known > self.seen).then(|| self.behind_since.unwrap_or(now));
-        if !self.up || now < self.stale_at(known) {
+        if !self.up || self.stale_at(known).is_none_or(|at| now < at) {
             return;
         }
-        if known == self.seen {
-            debug!("the watch on {} is silent: restarting it", self.watched);
-        } else {
-            info!("the watch on {} is stale at version {}: restarting it from {known}", self.watched, self.seen);
-        }
+        info!("the watch on {} is stale at version {}: restarting it from {known}", self.watched, self.seen);
         self.stop();
         (self.listener)(WatchUpdate::Down { run: self.runs, pause: Duration::ZERO, end: WatchEnd::Stale });
     }
 
     /// When the watch counts as stale, if it brings nothing until then.
-    fn stale_at(&self, known: Version) -> BootTime {
+    fn stale_at(&self, known: Version) -> Option<BootTime> {
         if known < self.seen {
             // A backup was restored: the server is silent until it reaches the watch's version again.
-            return self.begun + self.retry_period;
+            return Some(self.begun + self.retry_period);
         }
-        let silent = BootTime(self.heard.load(Ordering::Relaxed)) + SILENCE_LIMIT;
-        self.behind_since.map_or(silent, |since| silent.min(since + self.retry_period))
+        self.behind_since.map(|since| since + self.retry_period)
     }
 
     /// Takes note of an update; `None`: it is from a watch that was stopped.
@@ -242,7 +229,7 @@ impl Watcher {
         let known = known?;
         match &self.running {
             None => Some(self.not_before),
-            Some(_) => self.up.then(|| self.stale_at(known)),
+            Some(_) => self.stale_at(known).filter(|_| self.up),
         }
     }
 
@@ -269,14 +256,12 @@ impl Watcher {
         self.runs += 1;
         self.seen = from;
         self.begun = now;
-        self.heard = Arc::new(AtomicU64::new(now.0));
         let stop = WatchStop::default();
         let run = WatchRun {
             number: self.runs,
             client: Arc::clone(&self.client),
             watched: self.watched.clone(),
             listener: Arc::clone(&self.listener),
-            heard: Arc::clone(&self.heard),
             jitter: self.jitter.clone(),
             retry_period: self.retry_period,
             stop: stop.clone(),
@@ -306,7 +291,6 @@ struct WatchRun {
     client: Arc<Client>,
     watched: Watched,
     listener: Listener,
-    heard: Arc<AtomicU64>,
     jitter: Jitter,
     retry_period: Duration,
     stop: WatchStop,
@@ -342,9 +326,7 @@ impl WatchRun {
 
     /// Until the server ends it in good order; then `from` is where to go on.
     fn listen(&self, watch: Watch, from: &mut Version) -> Result<(), Failure> {
-        self.hear();
         for event in watch {
-            self.hear();
             match event {
                 WatchEvent::Modified(object) => {
                     *from = version_of(&object)?;
@@ -360,10 +342,6 @@ impl WatchRun {
             }
         }
         Ok(())
-    }
-
-    fn hear(&self) {
-        self.heard.store(sys::boot_time().0, Ordering::Relaxed);
     }
 
     fn failed(&mut self, request: &Request, error: &CallError, from: Version) -> (Duration, WatchEnd) {
@@ -402,7 +380,6 @@ mod tests {
     fn open_watcher(now: BootTime) -> Watcher {
         let mut watcher = watcher();
         (watcher.up, watcher.begun, watcher.seen, watcher.running) = (true, now, 50, Some(WatchStop::new()));
-        watcher.heard.store(now.0, Ordering::Relaxed);
         watcher
     }
 
@@ -443,18 +420,20 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_is_stale_when_it_lacks_a_version_or_is_ahead_of_the_server_or_silent() {
+    fn a_watch_is_stale_when_it_lacks_a_version_or_is_ahead_of_the_server() {
         let begin = BootTime(1_000);
-        for (known, limit) in [(51, RETRY_PERIOD), (49, RETRY_PERIOD), (50, SILENCE_LIMIT)] {
+        for known in [49, 51] {
             let mut watcher = open_watcher(begin);
             watcher.tend(Some(known), begin);
-            assert_eq!(watcher.wake(Some(known)), Some(begin + limit));
-            watcher.tend(Some(known), begin + limit - Duration::from_nanos(1));
+            assert_eq!(watcher.wake(Some(known)), Some(begin + RETRY_PERIOD));
+            watcher.tend(Some(known), begin + RETRY_PERIOD - Duration::from_nanos(1));
             assert!(watcher.is_running(), "{known}");
-            watcher.tend(Some(known), begin + limit);
+            watcher.tend(Some(known), begin + RETRY_PERIOD);
             assert!(!watcher.is_running(), "{known}");
         }
         let mut watcher = open_watcher(begin);
+        watcher.tend(Some(50), begin);
+        assert_eq!(watcher.wake(Some(50)), None);
         watcher.tend(Some(51), begin);
         watcher.note(WatchUpdate::Object { run: 0, version: 51, object: Value::Null });
         watcher.tend(Some(51), begin + RETRY_PERIOD);
@@ -470,7 +449,6 @@ mod tests {
             client: watcher.client.clone(),
             watched: watcher.watched.clone(),
             listener: watcher.listener.clone(),
-            heard: Arc::default(),
             jitter: Jitter::new(1),
             retry_period: RETRY_PERIOD,
             stop,
