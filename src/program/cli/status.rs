@@ -172,7 +172,7 @@ impl LeaseStatus {
     fn changes(&self, before: Option<&LeaseStatus>) -> Vec<String> {
         let mut changes = Vec::new();
         let new = self.record();
-        let term = |status: &Status| (status.record().holder, status.record().acquire_time);
+        let term = |status: &LeaseStatus| (status.record().holder, status.record().acquire_time);
         if before.map(term) != Some(term(self)) {
             changes.push(match &new.holder {
                 Some(holder) => format!("{holder} leads (transitions: {})", new.transitions),
@@ -180,12 +180,13 @@ impl LeaseStatus {
                 None => "nobody leads".into(),
             });
         }
-        let asked = |status: &Status| status.lease.as_ref().and_then(|lease| lease.annotations.yield_to.clone());
+        let asked = |status: &LeaseStatus| status.lease.as_ref().and_then(|lease| lease.annotations.yield_to.clone());
         if let Some(to) = asked(self).filter(|to| before.and_then(asked).as_ref() != Some(to)) {
             let whom = if to.is_empty() { "anyone else" } else { &to };
             changes.push(format!("the leader is asked to hand over to {whom}"));
         }
-        let target = |status: &Status| status.service.clone().map(|(_, pointed)| pointed.map(|pointed| pointed.target));
+        let target =
+            |status: &LeaseStatus| status.service.clone().map(|(_, pointed)| pointed.map(|pointed| pointed.target));
         if let Some((name, pointed)) = self.service.as_ref().filter(|_| before.and_then(target) != target(self)) {
             changes.push(match pointed {
                 Ok(Pointed { target: Some(target), .. }) => format!("Service {name} points at {target}"),
