@@ -259,7 +259,7 @@ fn start_routing(
         retry_period: config.timing.retry_period(),
         limit: config.timing.call_limit(),
         client: Arc::new(Client::new(options.clone())?),
-        on_update: Box::new(move |update| metrics.route_update(update)),
+        on_update: Box::new(move |update| metrics.counts().route_updates[update as usize] += 1),
         on_target: Box::new(move |target| state.service_points_at(target)),
     };
     RoutingWorker::start(setup).map(Some).map_err(|error| format!("the thread for routing: {error}"))

@@ -8,7 +8,7 @@ use ::log::{debug, info, warn};
 
 use super::config::Config;
 use super::leader_loop::Work;
-use super::metrics::{Metrics, Renewal};
+use super::metrics::{Metrics, TryResult};
 use super::routing::worker::{RoutingMessage, RoutingWorker};
 use super::state::SharedState;
 use crate::election::{Ending, Event, Snapshot, Version};
@@ -87,34 +87,27 @@ impl Observer for ProgramObserver<'_> {
     }
 
     fn called(&mut self, purpose: Purpose, error: Option<&CallError>) {
-        let conflict = error.is_some_and(|error| error.failure == Failure::Conflict);
         if error.is_none_or(|error| error.status.is_some()) {
             self.state.answered();
         }
-        if conflict {
-            self.metrics.conflict();
-        }
         if self.leads && purpose == Purpose::Observe {
-            self.metrics.slow_path();
+            self.metrics.counts().slow_paths += 1;
         }
         if purpose == Purpose::Renew {
-            self.metrics.renewal(match error {
-                None => Renewal::Ok,
-                Some(_) if conflict => Renewal::Conflict,
-                Some(_) => Renewal::Failed,
-            });
+            let result = match error {
+                None => TryResult::Ok,
+                Some(error) if error.failure == Failure::Conflict => TryResult::Conflict,
+                Some(_) => TryResult::Failed,
+            };
+            self.metrics.counts().renewals[result as usize] += 1;
         }
-    }
-
-    fn watch_ended(&mut self) {
-        self.metrics.watch_restart();
     }
 }
 
 impl ProgramObserver<'_> {
     fn leader_changed(&self, leader: Option<&str>) {
         if self.state.leader_changed(leader, sys::now()) {
-            self.metrics.transition();
+            self.metrics.counts().transitions += 1;
         }
         match leader {
             Some(leader) => info!("new leader {leader}"),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::election::{Snapshot, Version};
 use crate::program::config::Config;
 use crate::program::http::{LeadershipView, ServiceView, TransitionView, View};
-use crate::program::metrics::{Metrics, Reading};
+use crate::program::metrics::Metrics;
 use crate::runtime::Leadership;
 use crate::runtime::Watchdog;
 use crate::sys;
@@ -99,8 +99,8 @@ impl View for SharedState {
     fn leadership(&self) -> LeadershipView {
         let known = self.known();
         let record = known.lease.as_ref().map(|lease| &lease.record);
-        let term = known.term.as_ref().map(|(term, _)| (term, term.remaining())).filter(|(_, left)| !left.is_zero());
-        let valid_for = term.map(|(_, left)| left).unwrap_or_default();
+        let term = known.term.as_ref().filter(|(term, _)| !term.remaining().is_zero());
+        let valid_for = term.map(|(term, _)| term.remaining());
         // Who leads says so of itself with its own token, also in the moment before the Lease is seen to say the same.
         let leader = term.map(|_| self.pod.clone()).or_else(|| record.and_then(|record| record.holder.clone()));
         LeadershipView {
@@ -110,7 +110,9 @@ impl View for SharedState {
             is_leader: term.is_some(),
             transitions: record.map_or(0, |record| record.transitions),
             fencing_token: term.map(|(term, _)| term.fencing_token()).or(known.token),
-            valid_for,
+            valid_for: valid_for.unwrap_or_default(),
+            renewal_age: valid_for.map(|left| self.renewal_deadline.saturating_sub(left)),
+            term: term.map(|(_, began)| sys::boot_time().since(*began)),
             leader_since: record.filter(|record| record.holder.is_some()).and_then(|record| record.acquire_time),
             successor: known.lease.as_ref().and_then(Snapshot::successor).map(str::to_owned),
             history: known.history.iter().cloned().collect(),
@@ -139,22 +141,7 @@ impl View for SharedState {
     }
 
     fn metrics(&self) -> String {
-        let reading = {
-            let known = self.known();
-            let is_successor = known.lease.as_ref().and_then(Snapshot::successor) == Some(&self.pod);
-            match known.term.as_ref().map(|(term, began)| (term.remaining(), term, began)) {
-                Some((valid_for, term, began)) if !valid_for.is_zero() => Reading {
-                    is_leader: true,
-                    is_successor: false,
-                    valid_for,
-                    renewal_age: Some(self.renewal_deadline.saturating_sub(valid_for)),
-                    term: Some(sys::boot_time().since(*began)),
-                    fencing_token: Some(term.fencing_token()),
-                },
-                _ => Reading { is_successor, ..Reading::default() },
-            }
-        };
-        self.metrics.text(&reading)
+        self.metrics.text(&self.leadership())
     }
 }
 

@@ -48,8 +48,6 @@ pub(crate) trait Observer {
     fn lease(&mut self, lease: Option<&Snapshot>, token: Option<Version>);
     /// A call on the Lease has ended: for what purpose it was made, and what went wrong with it.
     fn called(&mut self, why: Purpose, error: Option<&CallError>);
-    /// The watch has ended, and will have to be begun anew.
-    fn watch_ended(&mut self);
 }
 
 /// What comes to the election's thread.
@@ -288,10 +286,7 @@ impl<A: Observer> Driver<A> {
                 Err(malformed) => warn!("the watch on Lease {} brought something else: {malformed}", self.lease_name),
             },
             WatchUpdate::Deleted { version, .. } => self.input(Input::Deleted(version)),
-            WatchUpdate::Down { .. } => {
-                self.observer.watch_ended();
-                self.input(Input::Watching(false));
-            }
+            WatchUpdate::Down { .. } => self.input(Input::Watching(false)),
         }
     }
 

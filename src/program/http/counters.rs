@@ -1,6 +1,6 @@
 //! What the front counts, and its form in the metrics. PURE.
 
-use crate::program::metrics::{MetricKind, Text};
+use crate::program::metrics::Text;
 
 /// Why a connection or a request got no answer from tiny_http.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,14 +34,9 @@ impl Counters {
     }
 
     pub(super) fn write(&self, text: &mut Text) {
-        text.family("leasehold_http_connections", MetricKind::Gauge, "Client connections open.");
-        text.sample("leasehold_http_connections", &[], self.connections);
-        text.family("leasehold_http_requests_total", MetricKind::Counter, "Requests with a well-formed head.");
-        text.sample("leasehold_http_requests_total", &[], self.requests);
+        text.single("leasehold_http_connections", "Client connections open.", Some(self.connections));
+        text.single("leasehold_http_requests_total", "Requests with a well-formed head.", Some(self.requests));
         let help = "Connections and requests that were turned away, by reason.";
-        text.family("leasehold_http_rejected_total", MetricKind::Counter, help);
-        for (reason, count) in LABELS.iter().zip(self.rejections) {
-            text.sample("leasehold_http_rejected_total", &[("reason", reason)], count);
-        }
+        text.labelled("leasehold_http_rejected_total", help, "reason", LABELS.into_iter().zip(self.rejections));
     }
 }

@@ -66,6 +66,10 @@ pub struct LeadershipView {
     pub fencing_token: Option<Version>,
     /// How much longer this process may lead without another renewal; zero when it does not lead.
     pub valid_for: Duration,
+    /// Since this process's last acknowledged write was sent, while it leads.
+    pub renewal_age: Option<Duration>,
+    /// How long this process's term has lasted, while it leads.
+    pub term: Option<Duration>,
     /// The candidate that is next in line, where the Lease names one.
     pub successor: Option<String>,
     /// When the leader acquired the Lease, by the clock it wrote.

@@ -187,6 +187,8 @@ mod tests {
             is_leader: false,
             transitions: 3,
             fencing_token: Some(u128::MAX),
+            renewal_age: None,
+            term: None,
             valid_for: Duration::from_millis(7_340),
             successor: Some(name.to_owned()),
             leader_since: Some(WallTime(NOW.0 - 90_000_000)),

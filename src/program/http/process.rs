@@ -1,6 +1,6 @@
 //! The `process_*` metrics that every Prometheus client library has, from `/proc`. IO.
 
-use crate::program::metrics::{MetricKind, Text};
+use crate::program::metrics::Text;
 use crate::sys;
 use std::fs;
 use std::sync::LazyLock;
@@ -17,19 +17,18 @@ pub(super) fn write(text: &mut Text) {
     let stat = fs::read("/proc/self/stat").unwrap_or_default();
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let gauge = |name: &'static str, help: &'static str, value: Option<f64>| (name, MetricKind::Gauge, help, value);
-    for (name, kind, help, value) in [
-        ("process_cpu_seconds_total", MetricKind::Counter, "User and system CPU time.", cpu_seconds(&stat)),
-        gauge("process_open_fds", "Open file descriptors.", open_descriptors()),
-        gauge("process_max_fds", "Limit on open file descriptors.", descriptor_limit(&limits)),
-        gauge("process_resident_memory_bytes", "Memory in RAM.", status_bytes(&status, "VmRSS:")),
-        gauge("process_virtual_memory_bytes", "Memory mapped.", status_bytes(&status, "VmSize:")),
-        gauge("process_threads", "Threads.", status_field(&status, "Threads:")),
-        gauge("process_start_time_seconds", "When it started, since 1970.", *STARTED),
+    for (name, help, value) in [
+        ("process_cpu_seconds_total", "User and system CPU time.", cpu_seconds(&stat)),
+        ("process_open_fds", "Open file descriptors.", open_descriptors()),
+        ("process_max_fds", "Limit on open file descriptors.", first_number(&limits, "Max open files")),
+        ("process_resident_memory_bytes", "Memory in RAM.", kibibytes(&status, "VmRSS:")),
+        ("process_virtual_memory_bytes", "Memory mapped.", kibibytes(&status, "VmSize:")),
+        ("process_threads", "Threads.", first_number(&status, "Threads:")),
+        ("process_start_time_seconds", "When it started, since 1970.", *STARTED),
     ] {
-        let Some(value) = value else { continue };
-        text.family(name, kind, help);
-        text.sample(name, &[], value);
+        if value.is_some() {
+            text.single(name, help, value);
+        }
     }
 }
 
@@ -47,22 +46,17 @@ fn cpu_seconds(stat: &[u8]) -> Option<f64> {
 }
 
 fn start_time(stat: &[u8], boot: &str) -> Option<f64> {
-    let booted = boot.lines().find_map(|line| line.strip_prefix("btime "))?.trim();
-    Some(whole(booted)? + stat_field(stat, 22)? / TICKS_PER_SECOND)
+    Some(first_number(boot, "btime ")? + stat_field(stat, 22)? / TICKS_PER_SECOND)
 }
 
-fn status_field(status: &str, name: &str) -> Option<f64> {
-    let value = status.lines().find_map(|line| line.strip_prefix(name))?;
-    whole(value.split_ascii_whitespace().next()?)
+/// The first number of the line that begins so.
+fn first_number(text: &str, start: &str) -> Option<f64> {
+    let rest = text.lines().find_map(|line| line.strip_prefix(start))?;
+    whole(rest.split_ascii_whitespace().next()?)
 }
 
-fn status_bytes(status: &str, name: &str) -> Option<f64> {
-    Some(status_field(status, name)? * 1024.0)
-}
-
-fn descriptor_limit(limits: &str) -> Option<f64> {
-    let value = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    whole(value.split_ascii_whitespace().next()?)
+fn kibibytes(status: &str, start: &str) -> Option<f64> {
+    Some(first_number(status, start)? * 1024.0)
 }
 
 fn open_descriptors() -> Option<f64> {

@@ -21,7 +21,7 @@ use crate::kube::service::{FENCE, selector_patch};
 use crate::kube::{
     CallError, Client, Failure, Fence, Malformed, Pod, Purpose, Reply, Request, Resource, Service, pod, request,
 };
-use crate::program::metrics::RouteUpdate;
+use crate::program::metrics::TryResult;
 use crate::runtime::inbox::Inbox;
 use crate::runtime::{ErrorLog, Leadership, STACK, WatchUpdate, Watched, Watcher};
 use crate::sys;
@@ -54,7 +54,7 @@ pub(crate) struct RoutingOptions {
     pub(crate) limit: Duration,
     pub(crate) client: Arc<Client>,
     /// Called after each try at pointing the Service here.
-    pub(crate) on_update: Box<dyn Fn(RouteUpdate) + Send>,
+    pub(crate) on_update: Box<dyn Fn(TryResult) + Send>,
     /// Called with the selector's value whenever it may have changed.
     pub(crate) on_target: Box<dyn Fn(Option<String>) + Send>,
 }
@@ -312,7 +312,7 @@ impl Worker {
         lacks: impl FnOnce(&T) -> Option<String>,
     ) -> Result<T, RouteFailure> {
         let result = self.send(request).and_then(|reply| reply.parse(request, parse));
-        let mut failed = Some(RouteUpdate::Failed);
+        let mut failed = Some(TryResult::Failed);
         match &result {
             Ok(object) => match lacks(object) {
                 Some(what) => {
@@ -327,7 +327,7 @@ impl Worker {
             },
             Err(error) => {
                 if error.failure == Failure::Conflict {
-                    failed = Some(RouteUpdate::Conflict);
+                    failed = Some(TryResult::Conflict);
                 }
                 self.errors.about(request, error);
             }
@@ -355,7 +355,7 @@ impl Worker {
             RouteEvent::PodLabelled { patched: true } => info!("updated pod label: {key}={value}"),
             RouteEvent::PodLabelled { patched: false } => debug!("the Pod already bears the label {key}={value}"),
             RouteEvent::ServiceUpdated => {
-                (self.options.on_update)(RouteUpdate::Ok);
+                (self.options.on_update)(TryResult::Ok);
                 info!("updated Service {service}: its selector has {key}={value}");
             }
             RouteEvent::SelectorChanged { target } => {
@@ -363,7 +363,7 @@ impl Worker {
                 warn!("Service {service} was changed to {key}={target} while this process leads: setting it again");
             }
             RouteEvent::SteppedBack { theirs } => {
-                (self.options.on_update)(RouteUpdate::Outranked);
+                (self.options.on_update)(TryResult::Outranked);
                 let namespace = &self.options.namespace;
                 warn!(
                     "Service {service} bears the fence of a later term ({theirs}), so this leader does not patch it. If \
