@@ -25,7 +25,7 @@ suite_tools() {
   apt-get -o DPkg::Lock::Timeout=300 update -qq
   apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends \
     buildah etcd-server faketime openssl xz-utils containerd runc containernetworking-plugins iptables conntrack \
-    iproute2 procps mount util-linux curl jq ca-certificates prometheus python3-venv >"$out/apt.log" 2>&1 || { tail -n 20 "$out/apt.log"; return 1; }
+    iproute2 procps mount util-linux curl jq ca-certificates prometheus python3-venv debootstrap binutils >"$out/apt.log" 2>&1 || { tail -n 20 "$out/apt.log"; return 1; }
   rustup component list --installed 2>/dev/null | grep '^clippy' >/dev/null || rustup component add clippy rustfmt
   # An earlier run that was interrupted may have left its bridge and mounts.
   "$kit/cluster/down" --purge
@@ -72,8 +72,10 @@ stop_everything() {
 
 suite_format() { cargo fmt --all --check; }
 
+# incompatible_msrv: nothing of the standard library that is newer than rust-version. That it compiles with that version is
+# shown by .github/workflows/ci.yml, where it can be installed.
 suite_clippy() {
-  cargo clippy --workspace --all-targets --locked -- -D warnings
+  cargo clippy --workspace --all-targets --locked -- -D warnings -D clippy::incompatible_msrv
   cargo clippy --lib --no-default-features --locked -- -D warnings
   cargo clippy --manifest-path fuzz/Cargo.toml --all-targets -- -D warnings
 }
@@ -110,7 +112,7 @@ suite_static_build() {
   check_binary "$binary"
 }
 
-check_binary() { # FILE
+check_binary() { # FILE [PROGRAM that runs it]
   local bytes compressed
   bytes=$(stat -c %s "$1")
   compressed=$(gzip -9c "$1" | wc -c)
@@ -119,7 +121,7 @@ check_binary() { # FILE
   [ "$compressed" -le $compressed_limit ] || die "compressed, the binary has $compressed bytes, more than $compressed_limit"
   if readelf -lW "$1" | grep INTERP >/dev/null; then die "$1 asks for a dynamic linker"; fi
   if readelf -dW "$1" | grep NEEDED >/dev/null; then die "$1 needs shared libraries"; fi
-  "$1" --version
+  "${2:-$1}" --version
 }
 
 # The integration tests once more, on the binary that ships: cargo builds its own for tests with known mistakes in it.
@@ -131,12 +133,16 @@ suite_benches() {
   cargo bench --locked --bench footprint -- "$binary" 15
 }
 
+copy_source() { # FOLDER
+  mkdir -p "$1"
+  git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$1"
+}
+
 # Two builds in different folders are byte-identical. Given: the same toolchain, and the same CARGO_HOME (paths of the
 # registry's crates stand in panic messages; those of this package are relative).
 suite_reproducible() {
   local elsewhere=$out/somewhere/else/entirely
-  mkdir -p "$elsewhere"
-  git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$elsewhere"
+  copy_source "$elsewhere"
   (cd "$elsewhere" && RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target x86_64-unknown-linux-gnu)
   sha256sum "$binary" "$elsewhere/target/$target/release/leasehold"
   cmp "$binary" "$elsewhere/target/$target/release/leasehold"
@@ -182,6 +188,28 @@ suite_image() {
   say "image: $bytes bytes, $(gzip -9c "$archive" | wc -c) compressed"
   [ "$bytes" -lt $image_limit ] || die "the image has $bytes bytes, not less than $image_limit"
   mv "$archive" "$state/image.tar"
+}
+
+# --- the crate ----------------------------------------------------------------------------
+
+# What crates.io would be given: it builds from what it holds, its snippets compile, and it holds little else.
+suite_crate() {
+  local files bytes
+  cargo publish --dry-run --locked $([ -n "${CI:-}" ] || echo --allow-dirty) 2>&1 | tee "$out/publish.log"
+  # A target is left out where only the repository has its source; every other warning is a mistake.
+  if grep '^warning' "$out/publish.log" | grep -vE 'not included in the published package|aborting upload|profile package spec'; then
+    die "cargo publish warns"
+  fi
+  files=$(cargo package --list --locked --allow-dirty 2>/dev/null | wc -l)
+  cargo package --quiet --no-verify --locked --allow-dirty 2>/dev/null
+  mkdir -p "$out/crate"
+  tar -xzf target/package/leasehold-*.crate -C "$out/crate"
+  bytes=$(stat -c %s target/package/leasehold-*.crate)
+  say "crate: $files files, $bytes bytes"
+  [ "$files" -le 130 ] && [ "$bytes" -le 300000 ] || die "the crate holds too much: see include in Cargo.toml"
+  # The Elector's two snippets run on the in-memory API server, which is not published; the suite `test` runs them.
+  (cd "$out"/crate/leasehold-* && CARGO_TARGET_DIR=$out/crate/target cargo test --locked --doc -- --skip elector::Elector)
+  rm -rf "$out/crate"
 }
 
 # --- the manifests ------------------------------------------------------------------------
