@@ -46,12 +46,12 @@ impl Election {
         [self.look_at, self.attempt_at(), self.announcement_due_at()].into_iter().flatten().min()
     }
 
-    /// Shutting down with an acquisition in doubt: if it was applied it must be released, or the others wait in vain.
+    /// Shutting down with an acquisition in unresolved: if it was applied it must be released, or the others wait in vain.
     fn may_have_acquired(&self, now: BootTime) -> bool {
-        let matters = |doubt: &UnresolvedWrite| {
-            doubt.purpose == CallKind::Acquire && now < doubt.sent + self.timing.lease_duration()
+        let matters = |unresolved: &UnresolvedWrite| {
+            unresolved.purpose == CallKind::Acquire && now < unresolved.sent + self.timing.lease_duration()
         };
-        self.look_first && self.doubt.as_ref().is_some_and(matters)
+        self.look_first && self.unresolved.as_ref().is_some_and(matters)
     }
 
     fn attempt_is_due(&self, now: Now) -> bool {
@@ -63,7 +63,7 @@ impl Election {
 
     /// When to try next, should nothing be learnt until then. An observed winner moves it away by itself (P13).
     fn attempt_at(&self) -> Option<BootTime> {
-        let known = self.known.as_ref()?;
+        let known = self.observed.as_ref()?;
         if !self.fit || self.look_first || self.shutdown {
             return None;
         }

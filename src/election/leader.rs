@@ -3,7 +3,7 @@
 //! PURE, as the whole election.
 
 use super::{
-    Annotations, Call, CallFailure, CallKind, Content, Election, Ending, Event, Held, Output, Record, Request,
+    ActiveTerm, Annotations, Call, CallFailure, CallKind, Content, Election, Ending, Event, Output, Record, Request,
     Snapshot, State, Term, Version, mutant,
 };
 use crate::time::{BootTime, Now, WallTime};
@@ -22,7 +22,7 @@ impl Election {
         }
         let late = now >= sent + self.timing.renewal_deadline();
         let acked = if late && mutant!(self, LateAcquisitionLeads) { now } else { sent };
-        let held = Held { term, acked, renew_at: acked + self.timing.renew_interval() };
+        let held = ActiveTerm { term, acked, renew_at: acked + self.timing.renew_interval() };
         self.conflicts = 0;
         let late = now >= self.deadline(&held);
         if late || self.shutdown || !self.fit {
@@ -200,7 +200,7 @@ impl Election {
         retry.max((now + retry_after.unwrap_or_default()).min(last))
     }
 
-    pub(super) fn start_release(&mut self, now: BootTime, held: Held, yielded_to: Option<String>) {
+    pub(super) fn start_release(&mut self, now: BootTime, held: ActiveTerm, yielded_to: Option<String>) {
         let run_out = held.acked + self.timing.lease_duration();
         let until = run_out.min(now + self.timing.renewal_deadline());
         self.conflicts = 0;
@@ -237,7 +237,7 @@ impl Election {
         }
     }
 
-    /// The Lease is no longer this term's: released, or somebody else's already.
+    /// The Lease is no longer this term's: released, or held by another candidate.
     fn release_settled(&mut self, now: BootTime, how: &Ending) {
         let State::Releasing { yielded_to, .. } = &self.state else { return };
         let stand_back = yielded_to.is_some();

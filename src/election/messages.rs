@@ -219,7 +219,7 @@ pub enum Ending {
     DeadlinePassed,
     /// By force: this holder was seen.
     Superseded(String),
-    /// By force: somebody cleared the holder.
+    /// By force: the holder was cleared by hand.
     Vacated,
     /// By force: the Lease was deleted, or deleted and made anew.
     Deleted,

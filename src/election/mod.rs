@@ -69,7 +69,7 @@ use succession::Announcement;
 pub use succession::SUCCESSION_GRACE;
 pub use timing::{ATTEMPT_JITTER, Jitter, Timing, TimingError};
 
-/// So many conflicts in a row are met by looking again at once; then somebody edits the Lease without end, and the
+/// So many conflicts in a row are met by looking again at once; then something keeps editing the Lease, and the
 /// pace of retries is enough.
 const QUICK_CONFLICTS: u32 = 3;
 
@@ -80,10 +80,10 @@ pub struct Election {
     timing: Timing,
     jitter: Jitter,
     state: State,
-    known: Option<ObservedRecord>,
+    observed: Option<ObservedRecord>,
     call: Option<Call>,
     calls: u64,
-    doubt: Option<UnresolvedWrite>,
+    unresolved: Option<UnresolvedWrite>,
     /// The latest `renewTime` in any write of this process, applied or not: no two of its writes are alike, so the
     /// Lease tells which of them was applied.
     last_written: Option<WallTime>,
@@ -119,13 +119,13 @@ pub struct Election {
     write_trouble: Option<Event>,
     outputs: VecDeque<Output>,
     #[cfg(feature = "mutants")]
-    tampering: Tampering,
+    tampering: MutantState,
 }
 
 /// The mistake built in, and what it needs to remember.
 #[cfg(feature = "mutants")]
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-struct Tampering {
+struct MutantState {
     mistake: Option<Mutant>,
     first_token: Option<Version>,
     conflicted: bool,
@@ -134,15 +134,15 @@ struct Tampering {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum State {
     Candidate,
-    Leading(Held),
-    Stopping { held: Held, kill_by: BootTime, forced: bool, yielded_to: Option<String> },
-    Releasing { held: Held, until: BootTime, retry_at: BootTime, yielded_to: Option<String> },
+    Leading(ActiveTerm),
+    Stopping { held: ActiveTerm, kill_by: BootTime, forced: bool, yielded_to: Option<String> },
+    Releasing { held: ActiveTerm, until: BootTime, retry_at: BootTime, yielded_to: Option<String> },
     Done,
 }
 
 /// A term and how long it holds.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct Held {
+struct ActiveTerm {
     term: Term,
     /// The send time of the last acknowledged write.
     acked: BootTime,
@@ -178,10 +178,10 @@ impl Election {
             timing,
             jitter: Jitter::new(seed),
             state: State::Candidate,
-            known: None,
+            observed: None,
             call: None,
             calls: 0,
-            doubt: None,
+            unresolved: None,
             last_written: None,
             acquisitions: VecDeque::new(),
             found_at_start: None,
@@ -203,7 +203,7 @@ impl Election {
             write_trouble: None,
             outputs: VecDeque::new(),
             #[cfg(feature = "mutants")]
-            tampering: Tampering::default(),
+            tampering: MutantState::default(),
         }
     }
 
@@ -260,16 +260,16 @@ impl Election {
 
     /// The newest version of the Lease seen; `None` before the first look, and when there is no Lease.
     pub fn lease(&self) -> Option<&Snapshot> {
-        self.known.as_ref().and_then(|known| known.lease.as_ref())
+        self.observed.as_ref().and_then(|known| known.lease.as_ref())
     }
 
-    /// The fencing token of the Lease's present term, whoever leads; `None` when nobody does, or when it is not known
+    /// The fencing token of the Lease's present term, this process's or another's; `None` when nobody leads, or when it is not known
     /// yet: it was won before this process looked, and has not been renewed since.
     pub fn token(&self) -> Option<Version> {
         if let State::Leading(held) = &self.state {
             return Some(held.term.token);
         }
-        let known = self.known.as_ref()?;
+        let known = self.observed.as_ref()?;
         let lease = known.lease.as_ref().filter(|lease| lease.record.holder.is_some())?;
         let marked = lease.annotations.token.as_ref().filter(|_| self.mark_is_of_this_acquisition(lease));
         marked.map_or(known.won, |token| parse_version(token))
@@ -298,7 +298,7 @@ impl Election {
             Input::Deleted(version) => {
                 if self.known_version() < Some(version) {
                     self.learn(now, None);
-                    self.known.iter_mut().for_each(|known| known.deleted = Some(version));
+                    self.observed.iter_mut().for_each(|known| known.deleted = Some(version));
                 }
             }
             Input::Watching(watching) => self.on_watching(now.boot, watching),
@@ -348,7 +348,7 @@ impl Election {
         }
     }
 
-    fn deadline(&self, held: &Held) -> BootTime {
+    fn deadline(&self, held: &ActiveTerm) -> BootTime {
         held.acked + self.timing.renewal_deadline()
     }
 
@@ -380,7 +380,7 @@ impl Election {
 
     /// The newest version known, be it of the Lease or of its deletion.
     fn known_version(&self) -> Option<Version> {
-        self.known.as_ref().and_then(ObservedRecord::version)
+        self.observed.as_ref().and_then(ObservedRecord::version)
     }
 
     fn on_reply(&mut self, now: Now, number: u64, result: Result<Answer, CallFailure>) {
@@ -398,7 +398,7 @@ impl Election {
         self.schedule_look(now.boot);
         if lease.is_none() {
             // A write that was applied before is gone with the Lease; one that makes it anew is found as our own.
-            self.doubt = None;
+            self.unresolved = None;
         }
         self.learn_from_answer(now, call, lease);
         self.mutant_retry_after_conflict(now);
@@ -450,13 +450,14 @@ impl Election {
         }
         let unknown = matches!(failure, CallFailure::Unknown { .. });
         if let Some(content) = call.written.as_ref().filter(|_| unknown) {
-            self.doubt = Some(UnresolvedWrite { content: content.clone(), purpose: call.purpose, sent: call.sent });
+            self.unresolved =
+                Some(UnresolvedWrite { content: content.clone(), purpose: call.purpose, sent: call.sent });
             if mutant!(self, AmbiguousIsSuccess) && call.purpose == CallKind::Renew {
                 self.acknowledge(call.sent);
             }
         }
         self.call_failed(now.boot, &call, failure);
-        self.resolve_doubt(now.boot);
+        self.resolve_write(now.boot);
     }
 
     fn call_failed(&mut self, now: BootTime, call: &Call, failure: CallFailure) {
@@ -472,7 +473,7 @@ impl Election {
     #[cfg(feature = "mutants")]
     fn mutant_retry_after_conflict(&mut self, now: Now) {
         if mutant!(self, RetryAfterConflict) && std::mem::take(&mut self.tampering.conflicted) {
-            if let Some(known) = &mut self.known {
+            if let Some(known) = &mut self.observed {
                 known.since = BootTime(0);
             }
             self.advance(now);

@@ -40,7 +40,7 @@ pub enum Mutant {
     SuccessorWithoutVacancy,
     /// The other candidates leave the successor no time.
     NoSuccessionGrace,
-    /// A record of this incarnation is believed to be this process's own, whoever wrote it.
+    /// A record of this incarnation is believed to be this process's own, even if a twin wrote it.
     TwinBelieved,
     /// A write that was undone is tried again without a pause.
     NoPace,

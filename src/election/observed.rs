@@ -43,7 +43,7 @@ impl Election {
 
     /// Takes in what the Lease says now.
     pub(super) fn learn(&mut self, now: Now, lease: Option<Snapshot>) {
-        let before = self.known.take();
+        let before = self.observed.take();
         let same_lease = match (&before, &lease) {
             (Some(ObservedRecord { lease: Some(before), .. }), Some(lease)) => before.uid == lease.uid,
             (Some(ObservedRecord { lease: None, .. }), None) => true,
@@ -69,7 +69,7 @@ impl Election {
             self.wait_out(&before);
         }
         let leader = record.and_then(|record| record.holder.clone());
-        self.known = Some(ObservedRecord { lease, deleted: None, since, won, jitter });
+        self.observed = Some(ObservedRecord { lease, deleted: None, since, won, jitter });
         self.notice_twin(first);
         if leader != self.reported_leader {
             self.reported_leader.clone_from(&leader);
@@ -77,7 +77,7 @@ impl Election {
         }
         self.report_successor();
         self.note_trouble();
-        self.resolve_doubt(now.boot);
+        self.resolve_write(now.boot);
         self.check_hold(now.boot);
     }
 
@@ -90,7 +90,7 @@ impl Election {
         if same { before.won } else { self.watching.then_some(lease.version) }
     }
 
-    /// The Lease vanished, or went back to an older version, without a release: whoever held it may lead until its
+    /// The Lease vanished, or went back to an older version, without a release: its holder may lead until its
     /// record runs out (P1).
     pub(super) fn wait_out(&mut self, before: &ObservedRecord) {
         let rival = before.lease.as_ref().filter(|lease| lease.record.holder.is_some() && !self.is_mine(lease));
@@ -159,22 +159,22 @@ impl Election {
     }
 
     /// A write in doubt counts, from its own send time, if the record is exactly the one written (P8).
-    pub(super) fn resolve_doubt(&mut self, now: BootTime) {
+    pub(super) fn resolve_write(&mut self, now: BootTime) {
         let Some(lease) = self.lease() else { return };
-        let written = |doubt: &&UnresolvedWrite| {
-            doubt.content.record == lease.record
-                && doubt.content.annotations.incarnation == lease.annotations.incarnation
+        let written = |unresolved: &&UnresolvedWrite| {
+            unresolved.content.record == lease.record
+                && unresolved.content.annotations.incarnation == lease.annotations.incarnation
         };
-        if self.doubt.as_ref().filter(written).is_none() {
+        if self.unresolved.as_ref().filter(written).is_none() {
             return;
         }
         let lease = lease.clone();
-        let Some(doubt) = self.doubt.take() else { return };
+        let Some(unresolved) = self.unresolved.take() else { return };
         self.look_first = false;
-        match (&self.state, doubt.purpose) {
-            (State::Candidate, CallKind::Acquire) => self.begin_term(now, doubt.sent, lease),
+        match (&self.state, unresolved.purpose) {
+            (State::Candidate, CallKind::Acquire) => self.begin_term(now, unresolved.sent, lease),
             (State::Leading(_) | State::Stopping { forced: false, .. }, CallKind::Renew) => {
-                self.acknowledge(doubt.sent)
+                self.acknowledge(unresolved.sent)
             }
             _ => {}
         }

@@ -56,7 +56,7 @@ fn sandbox() -> Option<String> {
     Some(format!("{}/{namespace}", boot.trim())).filter(|_| !boot.trim().is_empty())
 }
 
-/// One name for one pair. Where it would be too long its end is a hash.
+/// The socket of this Pod and Lease. A name that would be too long ends in a hash.
 fn socket_name(uid: &str, lease: &str) -> Vec<u8> {
     let mut name = format!("leasehold/{uid}/{lease}").into_bytes();
     if name.len() > NAME_LIMIT {

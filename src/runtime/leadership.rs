@@ -106,7 +106,7 @@ impl Leadership {
         BootTime(self.0.kill_at.load(Ordering::SeqCst))
     }
 
-    /// Whether it has been given up, or lost to somebody seen.
+    /// Whether it has been given up, or lost to another holder.
     pub fn is_stopping(&self) -> bool {
         self.0.given_up.load(Ordering::SeqCst)
     }

@@ -200,7 +200,7 @@ impl<A: Observer> Driver<A> {
             }
             Message::Watch(update) => self.watched(update),
             Message::WorkStopped { token } => {
-                // Whoever still has a part of it must not take a Lease that is about to be released for held.
+                // The Lease is about to be released: from now on no clone may count as held.
                 if let Some(leadership) = self.leadership.take() {
                     leadership.end();
                 }
@@ -214,7 +214,7 @@ impl<A: Observer> Driver<A> {
 
     fn input(&mut self, input: Input) {
         self.election.handle(sys::now(), input);
-        // Before a term's beginning is told: whoever is told of it shall find the Lease that it was won on.
+        // Publish the Lease before announcing the term.
         let known = (self.election.lease().map(|lease| lease.version), self.election.token());
         if self.told != Some(known) {
             self.told = Some(known);
@@ -328,7 +328,7 @@ pub(crate) fn describe(why: &election::Ending) -> String {
         Ending::WorkEnded => "the work has ended by itself".into(),
         Ending::DeadlinePassed => "no renewal was acknowledged before the deadline".into(),
         Ending::Superseded(holder) => format!("{holder} holds the Lease now"),
-        Ending::Vacated => "somebody cleared the holder".into(),
+        Ending::Vacated => "the holder was cleared by hand".into(),
         Ending::Deleted => "the Lease was deleted".into(),
         Ending::Coordinated => "the Lease was handed to coordinated leader election".into(),
     }

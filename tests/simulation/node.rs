@@ -56,6 +56,7 @@ pub struct Process<A: Api> {
 }
 
 /// What the process has yet to do of what the election asked for; it can be paused between any two.
+#[expect(clippy::large_enum_variant, reason = "few exist at a time, and a box would only add noise to a test")]
 enum Todo {
     ArmKillTimer(Option<Validity>),
     Output(Output),

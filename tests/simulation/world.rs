@@ -17,6 +17,7 @@ use crate::parameters::{AnyMutant, NodeMistake, Parameters};
 use crate::random::Random;
 
 /// Something that reaches a process.
+#[expect(clippy::large_enum_variant, reason = "few exist at a time, and a box would only add noise to a test")]
 pub enum Stimulus<A: Api> {
     Input(Input),
     /// `version`: that of the Lease, or of its absence, when the call was served.

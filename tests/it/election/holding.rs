@@ -41,7 +41,7 @@ pub(super) fn a_cleared_holder_ends_the_term(world: &World) {
     let leader = world.candidate("pod-a", Pace::Hours).start();
     let before = leader.token();
     let cleared = world.patch_lease(&json!({ "spec": { "holderIdentity": null } }));
-    leader.says("pod-a stopped being leader: somebody cleared the holder");
+    leader.says("pod-a stopped being leader: the holder was cleared by hand");
     leader.log.lines_with("pod-a became leader", 2);
     let after = leader.token();
     assert!(after > before && after > Lease::of(&cleared).version, "{before}, then {after}");
