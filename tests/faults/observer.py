@@ -20,18 +20,20 @@ from dataclasses import dataclass
 
 from cluster import LEASES, end_with_us
 
+RECORD = ("holderIdentity", "leaseDurationSeconds", "acquireTime", "renewTime", "leaseTransitions")
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 @dataclass(frozen=True)
 class Seen:
-    """One version of the Lease, and when word of it came."""
+    """One version of the Lease with another record than the one before, and when word of it came."""
 
     at: float
     kind: str
     holder: str
     duration: float
-    renewed: str
+    record: tuple
     version: int
 
 
@@ -103,9 +105,9 @@ class Observer:
                 event = json.loads(line)
                 spec, metadata = event["object"].get("spec", {}), event["object"]["metadata"]
                 one = Seen(at, event["type"], spec.get("holderIdentity") or "", spec.get("leaseDurationSeconds") or 0,
-                           spec.get("renewTime") or "", int(metadata["resourceVersion"]))
-                # A watch that begins anew first tells what is there.
-                if not seen or seen[-1].version < one.version:
+                           tuple(spec.get(field) for field in RECORD), int(metadata["resourceVersion"]))
+                # A watch that begins anew first shows what is there; and a changed annotation is no sign of life (P5).
+                if not seen or seen[-1].version < one.version and (one.kind, one.record) != ("MODIFIED", seen[-1].record):
                     seen.append(one)
         finally:
             connection.close()
