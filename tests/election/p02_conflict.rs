@@ -1,8 +1,8 @@
 //! P2: a conflict says nothing about who leads. Look, and decide anew.
 
-use leasehold::election::{CallFailure, CallKind, Ending, Event, Input, Request};
+use leasehold::election::{Annotations, CallFailure, CallKind, Ending, Event, Input, Request};
 
-use crate::scenario::{Network, RIVAL, Scenario, millis, secs};
+use crate::scenario::{Network, RIVAL, Scenario, held, millis, secs};
 
 #[test]
 fn a_conflicting_acquisition_is_followed_by_a_look_not_by_the_same_write() {
@@ -123,4 +123,19 @@ fn a_replacement_that_was_answered_as_a_creation_is_no_acquisition() {
     assert_eq!(scenario.terms.len(), 0);
     scenario.input(Input::Timer);
     assert!(!scenario.leads());
+}
+
+#[test]
+fn after_a_poll_that_failed_a_candidate_looks_before_it_writes_though_the_record_has_run_out() {
+    let mut scenario = Scenario::new();
+    scenario.put(held(RIVAL, 3), Annotations::default());
+    scenario.look();
+    scenario.run_until_call(secs(3));
+    scenario.expect(CallKind::Observe);
+    scenario.fail(CallFailure::Refused { retry_after: None });
+    scenario.run_until_call(secs(3));
+    scenario.expect(CallKind::Observe);
+    scenario.held_by("pod-c");
+    scenario.serve();
+    assert!(scenario.calls_for(CallKind::Acquire).is_empty());
 }
