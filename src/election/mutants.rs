@@ -52,7 +52,7 @@ pub enum Mutant {
     VoidFenceObeyed,
     /// A Service or Pod patch that did not reach its goal is sent again at once.
     UnpacedRoute,
-    /// A leader that has lost its watch on the Service does not read the Service.
+    /// A leader whose watch on the Service is open never reads the Service.
     RouteByWatchAlone,
 }
 

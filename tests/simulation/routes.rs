@@ -13,9 +13,6 @@ use crate::api::{Api, Edit, Misbehaviour, Outcome, ServiceEdit};
 use crate::clock::{MILLI, Real, SECOND};
 use crate::world::{Event, World};
 
-/// The watcher restarts a watch that has brought nothing for so long.
-pub const SILENCE_LIMIT: Real = 150 * SECOND;
-
 /// What a process does about its route.
 pub struct Route<A: Api> {
     routing: Routing,
@@ -23,8 +20,6 @@ pub struct Route<A: Api> {
     inbox: VecDeque<RouteInput>,
     /// What came while the process was paused.
     frozen: Vec<Step<A>>,
-    /// Its watch brings nothing any more, until it is restarted.
-    silent: bool,
     generation: u64,
 }
 
@@ -34,7 +29,6 @@ pub enum Step<A: Api> {
     Deliver { node: usize, life: usize, input: RouteInput },
     Arrive(Patch<A>),
     Reply { node: usize, life: usize, number: u64, call: A::RouteCall, outcome: Outcome<A::RouteReply> },
-    RestartWatch { node: usize, life: usize },
     Edit,
     Misbehave,
 }
@@ -51,7 +45,7 @@ pub struct Patch<A: Api> {
 impl<A: Api> Route<A> {
     pub fn new(value: String, retry_period: Duration, mistake: Option<Mutant>) -> Route<A> {
         let routing = Routing::new(value, retry_period).with_mistake(mistake);
-        Route { routing, awaits: None, inbox: VecDeque::new(), frozen: Vec::new(), silent: false, generation: 0 }
+        Route { routing, awaits: None, inbox: VecDeque::new(), frozen: Vec::new(), generation: 0 }
     }
 }
 
@@ -82,12 +76,6 @@ impl<A: Api> World<A> {
                 while let Some(input) = self.route(node, life).filter(|route| route.awaits.is_none()).and_then(pop) {
                     self.route_input(node, life, input);
                 }
-            }
-            Step::RestartWatch { node, life } => {
-                let Some(route) = self.route(node, life) else { return };
-                route.silent = false;
-                self.tell_route(node, RouteInput::Watching(false));
-                self.tell_route(node, RouteInput::Watching(true));
             }
             Step::Edit => self.edit_service(),
             Step::Misbehave => self.misbehave(),
@@ -233,20 +221,13 @@ impl<A: Api> World<A> {
         }
     }
 
-    /// A watch on the Service delivers, to some: late, or nothing from now on. Where there is none, routing polls.
+    /// A watch on the Service delivers, to some: late, or never. Where it does not, routing polls.
     fn deliver_watch_events(&mut self) {
         let Some(view) = self.api.service().map(|service| service.view()) else { return };
         for node in 0..self.nodes.len() {
             let delay = self.routes_random.magnitude(MILLI..=SECOND);
-            let (life, lost) = (self.nodes[node].life, !self.routes_random.chance(700));
-            let watches = self.nodes[node].watches;
-            let Some(route) = self.route(node, life).filter(|route| watches && !route.silent) else { continue };
-            route.silent = lost;
-            if lost {
-                let noticed = self.routes_random.magnitude(MILLI..=SILENCE_LIMIT);
-                self.schedule(noticed, Event::Route(Step::RestartWatch { node, life }));
-            } else {
-                let input = RouteInput::Seen(view.clone());
+            if self.nodes[node].watches && self.routes_random.chance(700) {
+                let (life, input) = (self.nodes[node].life, RouteInput::Seen(view.clone()));
                 self.schedule(delay, Event::Route(Step::Deliver { node, life, input }));
             }
         }

@@ -11,11 +11,10 @@ use crate::checks::{Check, Violation};
 use crate::clock::{MILLI, Real, SECOND};
 use crate::faults::LONGEST_EDITED_SECONDS;
 use crate::parameters::{AnyMutant, Parameters};
-use crate::routes::SILENCE_LIMIT;
 use crate::world::World;
 
-/// A silent watch on the Service is restarted, and some calls take seconds.
-const FOLLOWS: Real = SILENCE_LIMIT + 10 * SECOND;
+/// A leader whose watch is silent reads the Service each minute, and some calls take seconds.
+const LOOK: Real = 70 * SECOND;
 
 /// What became of a schedule.
 pub struct Verdict {
@@ -123,7 +122,7 @@ fn stays<A: Api>(world: &mut World<A>, lasting: Real) -> bool {
 
 /// The Service has followed.
 fn is_routed<A: Api>(world: &mut World<A>) -> bool {
-    let until = world.now + FOLLOWS;
+    let until = world.now + LOOK;
     if world.parameters.routes && !world.run(until, |_| false) {
         return false;
     }

@@ -33,7 +33,10 @@ pub use messages::{ObservedService, RouteEvent, RouteFailure, RouteInput, RouteO
 /// While draining without a watch, the Service is read this often. DRAIN_TIMEOUT bounds how many times.
 const DRAIN_POLL: Duration = Duration::from_millis(250);
 
-/// A leader that steps back reads the Service and reports it again after this long.
+/// A leader reads the Service this often although it watches it: a watch can die silently.
+const LOOK_PERIOD: Duration = Duration::from_secs(60);
+
+/// A leader that steps back reports it again after this long.
 const REPORT_AGAIN: Duration = Duration::from_secs(300);
 
 /// After so many conflicts in a row the next try waits for RETRY_PERIOD (P20).
@@ -162,10 +165,11 @@ impl Routing {
             }
             RouteInput::Watching(watching) => {
                 let lost = std::mem::replace(&mut self.watching, watching) && !watching;
-                if lost && !mutant!(self, RouteByWatchAlone) {
-                    // Although the next watch begins where this one ended: after a restored backup the server's
-                    // versions are smaller, and a watch is silent until they have caught up.
+                if lost {
                     (self.stale, self.service_at) = (true, self.service_at.min(now + self.pace()));
+                } else if watching && self.service.is_some() && self.patch().is_none() {
+                    // It began at a version that was known, so nothing was missed.
+                    (self.stale, self.service_at) = (false, now + self.look_period());
                 }
             }
             RouteInput::Drain { until } => {
@@ -256,8 +260,8 @@ impl Routing {
     fn look_period(&self) -> Duration {
         match (self.drain_until.is_some(), self.watching) {
             (true, false) => DRAIN_POLL,
-            (false, true) if self.stepped_back.is_some() => REPORT_AGAIN,
-            (false, true) => Duration::MAX,
+            (false, true) if mutant!(self, RouteByWatchAlone) => Duration::MAX,
+            (false, true) => LOOK_PERIOD,
             (true, true) | (false, false) => self.retry_period,
         }
     }
@@ -340,7 +344,6 @@ impl Routing {
                 return;
             }
             (self.settled, self.stepped_back) = (false, Some(now));
-            self.service_at = now + self.look_period();
             RouteEvent::SteppedBack { theirs }
         } else if self.patch().is_none() {
             self.conflicts = 0;

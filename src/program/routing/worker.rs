@@ -168,8 +168,7 @@ impl Worker {
                 _ => {}
             }
             // A message that waits goes before an Event: it may have to do with the Service.
-            let watch_at = self.route.as_ref().and_then(|route| route.watcher.wake(route.routing.watch_from()));
-            let due = [self.wake, self.idle_at, event_at, watch_at].into_iter().flatten().min();
+            let due = [self.wake, self.idle_at, event_at].into_iter().flatten().min();
             match self.inbox.take_until(due) {
                 Some(message) => self.take(message),
                 None if event_at.is_some_and(|at| at <= sys::boot_time()) => self.send_event(),
