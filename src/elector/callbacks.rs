@@ -118,4 +118,6 @@ impl Observer for Notifier {
     fn lease(&mut self, _: Option<&Snapshot>, _: Option<Version>) {}
 
     fn called(&mut self, _: Purpose, _: Option<&CallError>) {}
+
+    fn watch_ended(&mut self) {}
 }

@@ -28,6 +28,10 @@ pub struct Counts {
     pub slow_paths: u64,
     /// Times that one holder of the Lease was seen to follow another.
     pub transitions: u64,
+    /// Writes of the Lease that were answered 409.
+    pub conflicts: u64,
+    /// Times that the Lease's watch ended.
+    pub watch_restarts: u64,
     /// Tries at renewing the Lease, by [`TryResult`].
     pub renewals: [u64; RESULTS.len() - 1],
     /// Tries at pointing the Service here, by [`TryResult`].
@@ -102,6 +106,10 @@ impl Counts {
         text.labelled("leasehold_build_info", help, "version", [(env!("CARGO_PKG_VERSION"), 1)]);
         let help = "Times that one holder of the Lease was seen to follow another.";
         text.single("leasehold_transitions_total", help, Some(self.transitions));
+        let help = "Writes of the Lease that were answered 409.";
+        text.single("leasehold_conflicts_total", help, Some(self.conflicts));
+        let help = "Times the watch was opened anew.";
+        text.single("leasehold_watch_restarts_total", help, Some(self.watch_restarts));
         let help = "Tries at renewing the lease, by result.";
         text.labelled("leasehold_renewals_total", help, "result", RESULTS.into_iter().zip(self.renewals));
         let help = "Tries at pointing the Service at this pod, by result.";

@@ -90,17 +90,23 @@ impl Observer for ProgramObserver<'_> {
         if error.is_none_or(|error| error.status.is_some()) {
             self.state.answered();
         }
+        let conflict = error.is_some_and(|error| error.failure == Failure::Conflict);
+        self.metrics.counts().conflicts += u64::from(conflict);
         if self.leads && purpose == Purpose::Observe {
             self.metrics.counts().slow_paths += 1;
         }
         if purpose == Purpose::Renew {
             let result = match error {
                 None => TryResult::Ok,
-                Some(error) if error.failure == Failure::Conflict => TryResult::Conflict,
+                Some(_) if conflict => TryResult::Conflict,
                 Some(_) => TryResult::Failed,
             };
             self.metrics.counts().renewals[result as usize] += 1;
         }
+    }
+
+    fn watch_ended(&mut self) {
+        self.metrics.counts().watch_restarts += 1;
     }
 }
 

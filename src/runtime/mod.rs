@@ -48,6 +48,8 @@ pub(crate) trait Observer {
     fn lease(&mut self, lease: Option<&Snapshot>, token: Option<Version>);
     /// A call on the Lease has ended: for what purpose it was made, and what went wrong with it.
     fn called(&mut self, why: Purpose, error: Option<&CallError>);
+    /// The watch has ended; another is opened.
+    fn watch_ended(&mut self);
 }
 
 /// What comes to the election's thread.
@@ -286,7 +288,10 @@ impl<A: Observer> Driver<A> {
                 Err(malformed) => warn!("the watch on Lease {} brought something else: {malformed}", self.lease_name),
             },
             WatchUpdate::Deleted { version, .. } => self.input(Input::Deleted(version)),
-            WatchUpdate::Down { .. } => self.input(Input::Watching(false)),
+            WatchUpdate::Down { .. } => {
+                self.observer.watch_ended();
+                self.input(Input::Watching(false));
+            }
         }
     }
 

@@ -145,6 +145,8 @@ fn what_was_counted_is_what_is_shown() {
     }
     metrics.counts().route_updates[TryResult::Outranked as usize] += 1;
     metrics.counts().transitions += 1;
+    metrics.counts().conflicts += 2;
+    metrics.counts().watch_restarts += 3;
     metrics.counts().slow_paths += 1;
     let now = LeadershipView {
         is_leader: true,
@@ -165,6 +167,8 @@ fn what_was_counted_is_what_is_shown() {
         ("leasehold_route_updates_total", &[("result", "outranked")], 1.0),
         ("leasehold_route_updates_total", &[("result", "ok")], 0.0),
         ("leasehold_transitions_total", &[], 1.0),
+        ("leasehold_conflicts_total", &[], 2.0),
+        ("leasehold_watch_restarts_total", &[], 3.0),
         ("leasehold_is_successor", &[], 0.0),
         ("leasehold_valid_seconds", &[], 7.5),
         ("leasehold_renewal_age_seconds", &[], 2.5),
