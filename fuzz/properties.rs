@@ -147,8 +147,8 @@ fn without_election(mut object: Value) -> Value {
 pub fn service(bytes: &[u8]) {
     let Ok(service) = Service::parse(bytes) else { return };
     let fence = Fence { lease_uid: "u".to_owned(), token: 1 };
-    let patch = selector_patch(service.version(), service.uid(), "pod", "web-0", &fence);
-    assert_eq!(patch["metadata"]["resourceVersion"], service.version().to_string());
+    let patch = selector_patch(service.version, &service.uid, "pod", "web-0", &fence);
+    assert_eq!(patch["metadata"]["resourceVersion"], service.version.to_string());
     // What is passed over unread may be no JSON after all: bytes that are no text, say.
     let Ok(object) = serde_json::from_slice(bytes) else { return };
     assert_eq!(Service::from_object(object).as_ref(), Ok(&service), "read from bytes or from a watch, it is the same");

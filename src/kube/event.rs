@@ -10,16 +10,16 @@ use crate::time::WallTime;
 const NAME_LIMIT: usize = 253;
 
 /// The Lease that Events are about, and the candidate that reports them.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Subject {
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
     /// The Lease's namespace, and the Events'.
-    pub namespace: String,
+    pub namespace: &'a str,
     /// Its name.
-    pub name: String,
+    pub name: &'a str,
     /// Its uid: `kubectl describe` finds Events by it.
-    pub uid: String,
+    pub uid: &'a str,
     /// The candidate's identity.
-    pub identity: String,
+    pub identity: &'a str,
 }
 
 /// The message of an acquisition, in the words that client-go uses: people search for them.
@@ -33,7 +33,7 @@ pub fn stopped_leading(identity: &str, why: &str) -> String {
 }
 
 /// An Event's name and object. `unique` makes the name: a random number.
-pub fn event(subject: &Subject, message: &str, at: WallTime, unique: u64) -> (String, Value) {
+pub fn event(subject: &Subject<'_>, message: &str, at: WallTime, unique: u64) -> (String, Value) {
     let Subject { namespace, name: lease, uid, identity } = subject;
     let name = event_name(lease, unique);
     let object = json!({
@@ -74,8 +74,7 @@ mod tests {
 
     #[test]
     fn an_event_is_exactly_this() {
-        let subject =
-            Subject { namespace: "ns".into(), name: "web".into(), uid: "u-1".into(), identity: "web-0".into() };
+        let subject = Subject { namespace: "ns", name: "web", uid: "u-1", identity: "web-0" };
         let at = WallTime(1_795_359_845_999_999);
         let expected = json!({
             "apiVersion": "v1",

@@ -17,12 +17,17 @@ use crate::kube::status::Malformed;
 pub const FENCE: &str = "leasehold.dev/fence";
 
 /// A Service as the API server stated it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Service {
-    version: Version,
-    uid: String,
-    fence: Option<Fence>,
-    selector: BTreeMap<String, String>,
+    /// `metadata.resourceVersion`.
+    pub version: Version,
+    /// `metadata.uid`.
+    pub uid: String,
+    /// The fence of the term that last set the selector. `None`: there is none, or no readable one; any leader may set
+    /// the selector.
+    pub fence: Option<Fence>,
+    /// The labels that it selects Pods by.
+    pub selector: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -73,25 +78,9 @@ impl Service {
         })
     }
 
-    /// `metadata.resourceVersion`.
-    pub fn version(&self) -> Version {
-        self.version
-    }
-
-    /// `metadata.uid`.
-    pub fn uid(&self) -> &str {
-        &self.uid
-    }
-
     /// What the selector demands of the label `key`.
     pub fn selector_value(&self, key: &str) -> Option<&str> {
         self.selector.get(key).map(String::as_str)
-    }
-
-    /// The fence of the term that last set the selector. `None`: there is none, or no readable one; any leader may set
-    /// the selector.
-    pub fn fence(&self) -> Option<&Fence> {
-        self.fence.as_ref()
     }
 }
 
@@ -193,9 +182,9 @@ mod tests {
     #[test]
     fn a_service_is_read() {
         let service = Service::parse(&service("u-1/8123")).unwrap();
-        assert_eq!((service.version(), service.uid()), (77, "s-1"));
+        assert_eq!((service.version, service.uid.as_str()), (77, "s-1"));
         assert_eq!((service.selector_value("pod"), service.selector_value("nope")), (Some("web-1"), None));
-        assert_eq!(service.fence(), Some(&fence("u-1", 8123)));
+        assert_eq!(service.fence, Some(fence("u-1", 8123)));
     }
 
     #[test]
@@ -206,7 +195,7 @@ mod tests {
             r#"{"kind":"Service","metadata":{"uid":"s","resourceVersion":"7"},"spec":{"selector":null}}"#,
         ] {
             let service = Service::parse(body.as_bytes()).unwrap();
-            assert_eq!((service.selector_value("pod"), service.fence()), (None, None), "{body}");
+            assert_eq!((service.selector_value("pod"), &service.fence), (None, &None), "{body}");
         }
     }
 
@@ -234,7 +223,7 @@ mod tests {
         let service = Service::parse(&service("")).unwrap();
         let fence = fence("u-1", 8123);
         assert_eq!(
-            selector_patch(service.version(), service.uid(), "pod", "web-2", &fence),
+            selector_patch(service.version, &service.uid, "pod", "web-2", &fence),
             json!({
                 "metadata": {
                     "resourceVersion": "77", "uid": "s-1",
@@ -264,7 +253,7 @@ mod tests {
             ["", "8123", "/", "//", "/1", "t//1", "u/", "t/u/", "t/u/1/2", "u/+1", "u/01", "u/0", "u/x", &beyond]
         {
             assert_eq!(text.parse::<Fence>(), Err(NoFence), "{text}");
-            assert_eq!(Service::parse(&service(text)).unwrap().fence(), None, "{text}");
+            assert_eq!(Service::parse(&service(text)).unwrap().fence, None, "{text}");
         }
     }
 

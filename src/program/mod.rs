@@ -249,18 +249,11 @@ fn start_routing(
     if config.service.is_none() && !config.events {
         return Ok(None);
     }
-    let (metrics, state) = (Arc::clone(metrics), Arc::clone(state));
     let setup = RoutingOptions {
-        namespace: config.access.namespace.clone(),
-        lease: config.access.lease_name.clone(),
-        identity: config.identity.clone(),
-        service: config.service.as_ref().map(|service| (service.name.clone(), service.route_label.clone())),
-        events: config.events,
-        retry_period: config.timing.retry_period(),
-        limit: config.timing.call_limit(),
+        config: config.clone(),
         client: Arc::new(Client::new(options.clone())?),
-        on_update: Box::new(move |update| metrics.counts().route_updates[update as usize] += 1),
-        on_target: Box::new(move |target| state.service_points_at(target)),
+        metrics: Arc::clone(metrics),
+        state: Arc::clone(state),
     };
     RoutingWorker::start(setup).map(Some).map_err(|error| format!("the thread for routing: {error}"))
 }

@@ -12,7 +12,6 @@ use super::metrics::{Metrics, TryResult};
 use super::routing::worker::{RoutingMessage, RoutingWorker};
 use super::state::SharedState;
 use crate::election::{Ending, Event, Snapshot, Version};
-use crate::kube::event::{became_leader, stopped_leading};
 use crate::kube::{CallError, Failure, Purpose};
 use crate::runtime::{Leadership, Observer, describe};
 use crate::sys;
@@ -34,7 +33,6 @@ impl Observer for ProgramObserver<'_> {
         (self.has_led, self.leads) = (true, true);
         self.state.term_began(leadership.clone());
         self.route(RoutingMessage::Lead(leadership.clone()));
-        self.record_event(&leadership, became_leader(&self.config.identity));
         self.work.start(leadership);
     }
 
@@ -124,16 +122,8 @@ impl ProgramObserver<'_> {
     fn stopped_leading(&self, why: &Ending) {
         let why = describe(why);
         info!("{} stopped being leader: {why}", self.config.identity);
-        self.route(RoutingMessage::Lost);
-        if let Some(leadership) = self.state.term_ended() {
-            self.record_event(&leadership, stopped_leading(&self.config.identity, &why));
-        }
-    }
-
-    fn record_event(&self, leadership: &Leadership, message: String) {
-        if self.config.events {
-            self.route(RoutingMessage::RecordEvent { lease_uid: leadership.term().lease_uid.clone(), message });
-        }
+        self.state.term_ended();
+        self.route(RoutingMessage::Lost { why });
     }
 
     fn route(&self, message: RoutingMessage) {

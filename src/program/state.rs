@@ -81,9 +81,8 @@ impl SharedState {
         self.known().term = Some((leadership, sys::boot_time()));
     }
 
-    /// The term that has ended.
-    pub(crate) fn term_ended(&self) -> Option<Leadership> {
-        self.known().term.take().map(|(leadership, _)| leadership)
+    pub(crate) fn term_ended(&self) {
+        self.known().term = None;
     }
 
     pub(crate) fn service_points_at(&self, target: Option<String>) {

@@ -203,8 +203,8 @@ fn route(cluster: &mut Cluster, lease: &Lease) {
     let service = Service::parse(&found.body).expect("a Service");
     let snapshot = lease.snapshot();
     let fence = Fence { lease_uid: snapshot.uid, token: snapshot.version };
-    let patch = selector_patch(service.version(), service.uid(), "pod", pod, &fence);
-    let watch = request::watch_service(NAMESPACE, "web", service.version(), WATCHED_FOR, Purpose::Route);
+    let patch = selector_patch(service.version, &service.uid, "pod", pod, &fence);
+    let watch = request::watch_service(NAMESPACE, "web", service.version, WATCHED_FOR, Purpose::Route);
     cluster.watch("watch_service", &watch, |cluster| {
         let request = request::patch_service(NAMESPACE, "web", &patch);
         cluster.make("patch_service", "Pointing it at the leader", &request).expect("the Service");
@@ -214,9 +214,9 @@ fn route(cluster: &mut Cluster, lease: &Lease) {
 }
 
 fn tell(cluster: &mut Cluster, lease: &Lease) {
-    let (uid, identity) = (lease.snapshot().uid, "web-6c9f-aaaaa".to_owned());
-    let subject = Subject { namespace: NAMESPACE.to_owned(), name: "web".to_owned(), uid, identity };
-    let (name, object) = event(&subject, &became_leader(&subject.identity), cluster.now.wall, 0x17f3_5c0e_9a2b_4d68);
+    let (uid, identity) = (lease.snapshot().uid, "web-6c9f-aaaaa");
+    let subject = Subject { namespace: NAMESPACE, name: "web", uid: &uid, identity };
+    let (name, object) = event(&subject, &became_leader(identity), cluster.now.wall, 0x17f3_5c0e_9a2b_4d68);
     let request = request::create_event(NAMESPACE, &name, &object);
     cluster.make("create_event", "It has become leader", &request).expect("the Event");
 }

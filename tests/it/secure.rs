@@ -119,18 +119,18 @@ fn a_pod_is_labelled_and_a_service_pointed_at_it() {
     let service = || setup.client.call(&read, LONG).unwrap().parse(&read, Service::parse).unwrap();
     let (before, fence) = (service(), Fence { lease_uid: "u-1".into(), token: 7 });
     let patch =
-        request::patch_service("ns", "web", &selector_patch(before.version(), before.uid(), "pod", "web-0", &fence));
+        request::patch_service("ns", "web", &selector_patch(before.version, &before.uid, "pod", "web-0", &fence));
     setup.client.call(&patch, LONG).unwrap();
     let after = service();
     assert_eq!((after.selector_value("pod"), after.selector_value("app")), (Some("web-0"), Some("web")));
-    assert_eq!(after.fence(), Some(&fence));
+    assert_eq!(after.fence, Some(fence));
     assert_eq!(setup.client.call(&patch, LONG).unwrap_err().failure, Failure::Conflict, "its version is past");
 }
 
 #[test]
 fn an_event_is_created() {
     let setup = Setup::new("event");
-    let subject = Subject { namespace: "ns".into(), name: "web".into(), uid: "u-1".into(), identity: "web-0".into() };
+    let subject = Subject { namespace: "ns", name: "web", uid: "u-1", identity: "web-0" };
     let (name, object) = event(&subject, "web-0 became leader", WallTime(0), 1);
     let reply = setup.client.call(&request::create_event("ns", &name, &object), LONG).unwrap();
     let created: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();

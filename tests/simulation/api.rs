@@ -6,8 +6,11 @@
 use std::time::Duration;
 
 use leasehold::election::{Answer, CallFailure, CallKind, Input, Mutant, Request};
-use leasehold::kube::Fence;
-use leasehold::program::routing::{self, ObservedService};
+use leasehold::kube::{Fence, Service};
+use leasehold::program::routing;
+
+/// The key of a Pod's label and of the Service's selector.
+pub const ROUTE_LABEL: &str = "pod";
 
 /// The Lease as the checkers read it. Their own type: nothing of it is shared with the election.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -72,9 +75,10 @@ pub struct FenceFacts {
 
 impl ServiceFacts {
     /// As a watch would deliver it to the routing.
-    pub fn view(&self) -> ObservedService {
+    pub fn view(&self) -> Service {
         let fence = self.fence.as_ref().map(|fence| Fence { lease_uid: fence.lease_uid.clone(), token: fence.token });
-        ObservedService { uid: self.uid.clone(), version: self.version, target: self.target.clone(), fence }
+        let selector = self.target.iter().map(|target| (ROUTE_LABEL.to_owned(), target.clone())).collect();
+        Service { uid: self.uid.clone(), version: self.version, selector, fence }
     }
 }
 

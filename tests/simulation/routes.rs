@@ -9,7 +9,7 @@ use std::time::Duration;
 use leasehold::election::Mutant;
 use leasehold::program::routing::{self, RouteFailure, RouteInput, RouteOutput, RouteReply, Routing};
 
-use crate::api::{Api, Edit, Misbehaviour, Outcome, ServiceEdit};
+use crate::api::{Api, Edit, Misbehaviour, Outcome, ROUTE_LABEL, ServiceEdit};
 use crate::clock::{MILLI, Real, SECOND};
 use crate::world::{Event, World};
 
@@ -17,6 +17,7 @@ use crate::world::{Event, World};
 pub struct Route<A: Api> {
     routing: Routing,
     awaits: Option<u64>,
+    calls: u64,
     inbox: VecDeque<RouteInput>,
     /// What came while the process was paused.
     frozen: Vec<Step<A>>,
@@ -44,8 +45,8 @@ pub struct Patch<A: Api> {
 
 impl<A: Api> Route<A> {
     pub fn new(value: String, retry_period: Duration, mistake: Option<Mutant>) -> Route<A> {
-        let routing = Routing::new(value, retry_period).with_mistake(mistake);
-        Route { routing, awaits: None, inbox: VecDeque::new(), frozen: Vec::new(), generation: 0 }
+        let routing = Routing::new(ROUTE_LABEL.to_owned(), value, retry_period).with_mistake(mistake);
+        Route { routing, awaits: None, calls: 0, inbox: VecDeque::new(), frozen: Vec::new(), generation: 0 }
     }
 }
 
@@ -72,7 +73,7 @@ impl<A: Api> World<A> {
                     return;
                 }
                 let result = A::decode_route(&call, outcome);
-                self.route_input(node, life, RouteInput::Reply { call: number, result });
+                self.route_input(node, life, RouteInput::Reply(result));
                 while let Some(input) = self.route(node, life).filter(|route| route.awaits.is_none()).and_then(pop) {
                     self.route_input(node, life, input);
                 }
@@ -121,7 +122,7 @@ impl<A: Api> World<A> {
     fn route_input(&mut self, node: usize, life: usize, input: RouteInput) {
         let now = self.nodes[node].clock.boot(self.now);
         let Some(route) = self.route(node, life) else { return };
-        if route.awaits.is_some() && !matches!(input, RouteInput::Reply { .. }) {
+        if route.awaits.is_some() && !matches!(input, RouteInput::Reply(_)) {
             return route.inbox.push_back(input);
         }
         let begins = matches!(input, RouteInput::Lead(_));
@@ -136,7 +137,7 @@ impl<A: Api> World<A> {
         loop {
             let Some(route) = self.route(node, life) else { return };
             match route.routing.poll() {
-                RouteOutput::Call { call, request } => self.call_for_route(node, life, call, &request),
+                RouteOutput::Call(request) => self.call_for_route(node, life, &request),
                 RouteOutput::Report(event) => {
                     self.note(|_| format!("node {node}'s route: {event:?}"));
                     match event {
@@ -161,20 +162,21 @@ impl<A: Api> World<A> {
         }
     }
 
-    fn call_for_route(&mut self, node: usize, life: usize, number: u64, request: &routing::RouteRequest) {
-        if let Some(route) = self.route(node, life) {
-            route.awaits = Some(number);
-        }
+    fn call_for_route(&mut self, node: usize, life: usize, request: &routing::RouteRequest) {
+        let Some(route) = self.route(node, life) else { return };
+        route.calls += 1;
+        let number = route.calls;
+        route.awaits = Some(number);
         let call = A::encode_route(request, node);
         if let routing::RouteRequest::PatchService { fence, .. } = request
             && self.nodes[node].leading(self.now) != Some(fence.token)
         {
             self.count("routes not sent: the term was over");
-            let result = Err(RouteFailure::NotSent);
+            let result = Err(RouteFailure::Failed);
             if let Some(route) = self.route(node, life) {
                 route.awaits = None;
             }
-            return self.tell_route(node, RouteInput::Reply { call: number, result });
+            return self.tell_route(node, RouteInput::Reply(result));
         }
         let (at, retry_period) =
             (self.nodes[node].clock.boot(self.now), self.parameters.nodes[node].timing.retry_period());

@@ -8,21 +8,20 @@ use std::sync::Arc;
 use leasehold::election::{Answer, CallFailure, CallKind, Input, Mutant, Request};
 use leasehold::kube::service::selector_patch;
 use leasehold::kube::{self, CallError, Failure, Purpose, Transport, TransportKind, WatchEvent, request};
-use leasehold::program::routing::{self, ObservedService};
+use leasehold::program::routing;
 use leasehold::runtime::lease_store::LeaseStore;
 use leasehold::time::WallTime;
 use leasehold_apiserver::store::{self, Fields, LEASES, PODS, SERVICES, Store, Watch};
 use serde_json::{Value, json};
 
 use crate::api::{
-    Api, Conditions, Edit, Facts, FenceFacts, ForeignRecord, Misbehaviour, Outcome, ServiceEdit, ServiceFacts,
-    YOUNGER_LEASE,
+    Api, Conditions, Edit, Facts, FenceFacts, ForeignRecord, Misbehaviour, Outcome, ROUTE_LABEL, ServiceEdit,
+    ServiceFacts, YOUNGER_LEASE,
 };
 use crate::routes;
 
 pub const NAMESPACE: &str = "ns";
 pub const NAME: &str = "web";
-const ROUTE_LABEL: &str = "pod";
 
 pub struct Wire {
     pub store: Store,
@@ -191,13 +190,7 @@ impl Api for Wire {
                 let pod = reply.parse(call, kube::Pod::parse)?;
                 return Ok(routes::labelled(pod.label(ROUTE_LABEL) == Some(call.name.as_str())));
             }
-            let service = reply.parse(call, kube::Service::parse)?;
-            Ok(routing::RouteReply::Service(ObservedService {
-                uid: service.uid().to_owned(),
-                version: service.version(),
-                target: service.selector_value(ROUTE_LABEL).map(str::to_owned),
-                fence: service.fence().cloned(),
-            }))
+            Ok(routing::RouteReply::Service(reply.parse(call, kube::Service::parse)?))
         });
         read.map_err(|error| match error.failure {
             Failure::NotFound => routing::RouteFailure::NotFound,

@@ -54,7 +54,7 @@ struct Pointed {
 
 impl Pointed {
     fn of(service: &Service, key: &str) -> Pointed {
-        Pointed { target: service.selector_value(key).map(str::to_owned), version: service.version() }
+        Pointed { target: service.selector_value(key).map(str::to_owned), version: service.version }
     }
 }
 
@@ -255,7 +255,7 @@ impl LeaseStatus {
                 let known = self.pointed().map(|pointed| pointed.version);
                 if let (Some((_, pointed)), Some(service)) = (&mut self.service, &config.service)
                     && let Ok(read) = Service::from_object(object)
-                    && known < Some(read.version())
+                    && known < Some(read.version)
                 {
                     *pointed = Ok(Pointed::of(&read, &service.route_label));
                 }

@@ -38,9 +38,9 @@ pub(super) fn render(view: &LeadershipView, health: &Result<(), String>, now: Wa
          <a href=leader>leader</a><a href=metrics>metrics</a></footer>\
          <script>{SCRIPT}</script></html>\n",
         lease = Name(&view.lease),
-        health = HealthText(health),
-        details = Details { view, now },
-        history = History { transitions: &view.history, now },
+        health = health_text(health),
+        details = details(view, now),
+        history = history(&view.history, now),
         version = env!("CARGO_PKG_VERSION"),
     )
 }
@@ -65,104 +65,51 @@ impl Display for Name<'_> {
     }
 }
 
-struct HealthText<'a>(&'a Result<(), String>);
-
-impl Display for HealthText<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Ok(()) => f.write_str("<span class=on>healthy</span>"),
-            Err(why) => write!(f, "<span class=off>{}</span>", Name(why)),
-        }
+fn health_text(health: &Result<(), String>) -> String {
+    match health {
+        Ok(()) => "<span class=on>healthy</span>".to_owned(),
+        Err(why) => format!("<span class=off>{}</span>", Name(why)),
     }
 }
 
-struct Details<'a> {
-    view: &'a LeadershipView,
-    now: WallTime,
+fn details(view: &LeadershipView, now: WallTime) -> String {
+    let service = view.service.as_ref().map(|service| {
+        let target = service.target.as_deref().unwrap_or("nobody yet");
+        format!("{} → {}", Name(&service.name), Name(target))
+    });
+    let rows = [
+        ("This pod", Some(Name(&view.pod).to_string())),
+        ("Valid without renewal for", view.is_leader.then(|| format!("{:.1} s", view.valid_for.as_secs_f64()))),
+        ("Leading since", view.leader_since.map(|since| format!("{} ago", ago(since, now)))),
+        ("Next in line", view.successor.as_ref().map(|successor| Name(successor).to_string())),
+        ("Transitions", Some(view.transitions.to_string())),
+        ("Fencing token", view.fencing_token.map(|token| token.to_string())),
+        ("Service", service),
+    ];
+    let known = rows.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    known.map(|(name, value)| format!("<div><dt>{name}</dt><dd>{value}</dd></div>")).collect()
 }
 
-impl Display for Details<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let view = self.view;
-        detail(f, "This pod", Name(&view.pod))?;
-        if view.is_leader {
-            detail(f, "Valid without renewal for", format_args!("{:.1} s", view.valid_for.as_secs_f64()))?;
-        }
-        if let Some(since) = view.leader_since {
-            detail(f, "Leading since", format_args!("{} ago", Ago { at: since, now: self.now }))?;
-        }
-        if let Some(successor) = &view.successor {
-            detail(f, "Next in line", Name(successor))?;
-        }
-        detail(f, "Transitions", view.transitions)?;
-        if let Some(token) = view.fencing_token {
-            detail(f, "Fencing token", token)?;
-        }
-        if let Some(service) = &view.service {
-            let target = service.target.as_deref().unwrap_or("nobody yet");
-            detail(f, "Service", format_args!("{} → {}", Name(&service.name), Name(target)))?;
-        }
-        Ok(())
-    }
+fn history(transitions: &[TransitionView], now: WallTime) -> String {
+    let item = |transition: &TransitionView| {
+        let leader = transition.leader.as_ref().map(|leader| format!("<b>{}</b>", Name(leader)));
+        let leader = leader.unwrap_or_else(|| "<span class=soft>nobody</span>".to_owned());
+        let (time, ago) = (transition.at.to_string(), ago(transition.at, now));
+        let clock = time.get(11..19).unwrap_or(&time);
+        format!("<li>{leader}<time datetime=\"{time}\">{clock} UTC, {ago} ago</time></li>")
+    };
+    let items: String = transitions.iter().rev().take(SHOWN).map(item).collect();
+    if items.is_empty() { items } else { format!("<h2>Transitions seen by this pod</h2><ol>{items}</ol>") }
 }
 
-fn detail(f: &mut fmt::Formatter<'_>, name: &str, value: impl Display) -> fmt::Result {
-    write!(f, "<div><dt>{name}</dt><dd>{value}</dd></div>")
-}
-
-struct History<'a> {
-    transitions: &'a [TransitionView],
-    now: WallTime,
-}
-
-impl Display for History<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let recent = &self.transitions[self.transitions.len().saturating_sub(SHOWN)..];
-        if recent.is_empty() {
-            return Ok(());
-        }
-        f.write_str("<h2>Transitions seen by this pod</h2><ol>")?;
-        for transition in recent.iter().rev() {
-            match &transition.leader {
-                Some(leader) => write!(f, "<li><b>{}</b>", Name(leader))?,
-                None => f.write_str("<li><span class=soft>nobody</span>")?,
-            }
-            write!(f, "{}</li>", Since { at: transition.at, now: self.now })?;
-        }
-        f.write_str("</ol>")
-    }
-}
-
-/// A time, and how long ago that was. Both are wall time: for people, and as right as the clocks are.
-struct Since {
-    at: WallTime,
-    now: WallTime,
-}
-
-impl Display for Since {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.at.to_string();
-        let clock = text.get(11..19).unwrap_or(&text);
-        let ago = Ago { at: self.at, now: self.now };
-        write!(f, "<time datetime=\"{text}\">{clock} UTC, {ago} ago</time>")
-    }
-}
-
-/// How long ago a time was, in its two largest units.
-struct Ago {
-    at: WallTime,
-    now: WallTime,
-}
-
-impl Display for Ago {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.now.seconds().saturating_sub(self.at.seconds()).max(0);
-        match seconds {
-            0..60 => write!(f, "{seconds} s"),
-            60..3_600 => write!(f, "{} min", seconds / 60),
-            3_600..86_400 => write!(f, "{} h {} min", seconds / 3_600, seconds / 60 % 60),
-            _ => write!(f, "{} d {} h", seconds / 86_400, seconds / 3_600 % 24),
-        }
+/// How long ago a time was, in its two largest units. Both are wall time: for people, and as right as the clocks are.
+fn ago(at: WallTime, now: WallTime) -> String {
+    let seconds = now.seconds().saturating_sub(at.seconds()).max(0);
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min", seconds / 60),
+        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds / 3_600 % 24),
     }
 }
 
@@ -175,7 +122,7 @@ mod tests {
 
     const NOW: WallTime = WallTime(1_795_359_845_000_000);
 
-    fn ago(seconds: i64, leader: Option<&str>) -> TransitionView {
+    fn seen(seconds: i64, leader: Option<&str>) -> TransitionView {
         TransitionView { at: WallTime(NOW.0 - seconds * 1_000_000), leader: leader.map(str::to_owned) }
     }
 
@@ -192,7 +139,7 @@ mod tests {
             valid_for: Duration::from_millis(7_340),
             successor: Some(name.to_owned()),
             leader_since: Some(WallTime(NOW.0 - 90_000_000)),
-            history: vec![ago(400_000, Some("pod-a")), ago(120, None), ago(90, Some(name))],
+            history: vec![seen(400_000, Some("pod-a")), seen(120, None), seen(90, Some(name))],
             service: Some(ServiceView { name: name.to_owned(), target: Some(name.to_owned()) }),
         }
     }
@@ -244,7 +191,7 @@ mod tests {
     #[test]
     fn it_stays_small_whatever_it_shows() {
         let mut large = view(&"&".repeat(1_000_000));
-        large.history = (0..10_000).map(|at| ago(10_000 - at, Some(&"\"".repeat(10_000)))).collect();
+        large.history = (0..10_000).map(|at| seen(10_000 - at, Some(&"\"".repeat(10_000)))).collect();
         let page = render(&large, &Err("'".repeat(1_000_000)), NOW);
         assert!(page.len() < 32 << 10, "{}", page.len());
         let usual = render(&view("web-6b7f9c5d4-x2v8q"), &Ok(()), NOW);

@@ -7,6 +7,7 @@ use crate::program::http::{LeadershipView, View, head, page, process};
 use crate::program::metrics::Text;
 use crate::sys;
 use serde::Serialize;
+use serde_json::json;
 use tiny_http::Request;
 
 /// What the front answers by itself: the status line's end, and a line for people.
@@ -96,8 +97,8 @@ pub(super) fn answer(request: &Request, view: &dyn View, counters: &Counters) ->
             let body = page::render(&view.leadership(), &view.health(), sys::now().wall);
             HttpAnswer { more: PAGE_FIELDS, ..HttpAnswer::new(200, HTML, body) }
         }
-        "/" => HttpAnswer { more: VARIES, ..json(&HostnameBody { hostname: &view.leadership().pod }) },
-        "/leader" => json(&LeaderBody::of(&view.leadership())),
+        "/" => HttpAnswer { more: VARIES, ..json_answer(&json!({ "hostname": view.leadership().pod })) },
+        "/leader" => json_answer(&LeaderBody::of(&view.leadership())),
         "/leading" if view.leadership().is_leader => HttpAnswer::plain(200, "leading\n"),
         "/leading" => HttpAnswer::plain(503, "not leading\n"),
         "/healthz" => match view.health() {
@@ -110,11 +111,6 @@ pub(super) fn answer(request: &Request, view: &dyn View, counters: &Counters) ->
     }
 }
 
-#[derive(Serialize)]
-struct HostnameBody<'a> {
-    hostname: &'a str,
-}
-
 /// The body of `/leader`. Each field is always there; what is unknown is null.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -125,7 +121,7 @@ struct LeaderBody<'a> {
     transitions: u32,
     /// A string, because JavaScript and jq round integers above 2^53.
     fencing_token: Option<String>,
-    valid_for_millis: u64,
+    valid_for_millis: u128,
     successor: Option<&'a str>,
 }
 
@@ -137,13 +133,13 @@ impl<'a> LeaderBody<'a> {
             is_leader: view.is_leader,
             transitions: view.transitions,
             fencing_token: view.fencing_token.map(|token| token.to_string()),
-            valid_for_millis: u64::try_from(view.valid_for.as_millis()).unwrap_or(u64::MAX),
+            valid_for_millis: view.valid_for.as_millis(),
             successor: view.successor.as_deref(),
         }
     }
 }
 
-fn json(body: &impl Serialize) -> HttpAnswer {
+fn json_answer(body: &impl Serialize) -> HttpAnswer {
     match serde_json::to_vec(body) {
         Ok(text) => HttpAnswer::new(200, JSON, text),
         // Strings, numbers and nulls always serialize; were that ever to change, it is an answer and no panic.

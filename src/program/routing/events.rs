@@ -25,7 +25,7 @@ pub(crate) struct Events {
 
 impl Events {
     /// Adds an Event that happens now.
-    pub(crate) fn add(&mut self, subject: &Subject, message: &str) {
+    pub(crate) fn add(&mut self, subject: &Subject<'_>, message: &str) {
         let Now { boot, wall } = sys::now();
         let (name, object) = event::event(subject, message, wall, sys::random_u64());
         if self.waiting.len() == KEPT {

@@ -3,7 +3,7 @@
 //! PURE: data only.
 
 use crate::election::Version;
-use crate::kube::Fence;
+use crate::kube::{Fence, Service};
 use crate::time::BootTime;
 
 /// A call to the API.
@@ -35,7 +35,7 @@ pub enum RouteReply {
         labelled: bool,
     },
     /// To the others: the Service as it is now.
-    Service(ObservedService),
+    Service(Service),
 }
 
 /// Why a call brought no answer.
@@ -47,23 +47,8 @@ pub enum RouteFailure {
     Conflict,
     /// The credentials do not allow it.
     Forbidden,
-    /// The term ended before the call was sent, so it was not.
-    NotSent,
-    /// Anything else; it may have been applied.
+    /// Anything else. It may have been applied; or it was not sent, because the term had ended.
     Failed,
-}
-
-/// What matters of a Service.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct ObservedService {
-    /// `metadata.uid`
-    pub uid: String,
-    /// `metadata.resourceVersion`
-    pub version: Version,
-    /// The value of the selector's routing key.
-    pub target: Option<String>,
-    /// The fence of the term that set it.
-    pub fence: Option<Fence>,
 }
 
 /// What goes into routing.
@@ -75,15 +60,10 @@ pub enum RouteInput {
     Lead(Fence),
     /// The term has ended.
     Lost,
-    /// A call was answered, or failed.
-    Reply {
-        /// The number from [`RouteOutput::Call`].
-        call: u64,
-        /// What came back.
-        result: Result<RouteReply, RouteFailure>,
-    },
+    /// The call under way was answered, or failed.
+    Reply(Result<RouteReply, RouteFailure>),
     /// The watch delivered a version of the Service.
-    Seen(ObservedService),
+    Seen(Service),
     /// The watch saw the Service deleted.
     Deleted,
     /// Whether a watch on the Service is open.
@@ -99,13 +79,8 @@ pub enum RouteInput {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum RouteOutput {
     /// Send this; answer with [`RouteInput::Reply`]. A [`RouteRequest::PatchService`] must not be sent unless the term is
-    /// valid at that moment: answer [`RouteFailure::NotSent`] instead.
-    Call {
-        /// To be repeated in the reply.
-        call: u64,
-        /// What to send.
-        request: RouteRequest,
-    },
+    /// valid at that moment: answer [`RouteFailure::Failed`] instead. There is one call at a time.
+    Call(RouteRequest),
     /// For the log and the metrics.
     Report(RouteEvent),
     /// The Service points elsewhere, or never pointed here, or there is no time left.

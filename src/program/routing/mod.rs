@@ -25,10 +25,10 @@ use std::time::Duration;
 #[cfg(feature = "mutants")]
 use crate::election::Mutant;
 use crate::election::{Version, mutant};
-use crate::kube::Fence;
+use crate::kube::{Fence, Service};
 use crate::time::BootTime;
 
-pub use messages::{ObservedService, RouteEvent, RouteFailure, RouteInput, RouteOutput, RouteReply, RouteRequest};
+pub use messages::{RouteEvent, RouteFailure, RouteInput, RouteOutput, RouteReply, RouteRequest};
 
 /// While draining without a watch, the Service is read this often. DRAIN_TIMEOUT bounds how many times.
 const DRAIN_POLL: Duration = Duration::from_millis(250);
@@ -45,7 +45,8 @@ const CONFLICTS_IN_A_ROW: u32 = 3;
 /// The routing of one Service to one Pod. See the module's documentation.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Routing {
-    /// The value of label and selector.
+    /// The key of label and selector, and its value.
+    key: String,
     target: String,
     retry_period: Duration,
     pod: PodLabel,
@@ -53,7 +54,7 @@ pub struct Routing {
     pod_at: BootTime,
     /// The current term's fence.
     fence: Option<Fence>,
-    service: Option<ObservedService>,
+    service: Option<Service>,
     /// What is known of the Service may be old: read it before it is patched.
     stale: bool,
     /// Not before this is the next call about the Service.
@@ -68,8 +69,7 @@ pub struct Routing {
     watching: bool,
     drain_until: Option<BootTime>,
     /// The call under way.
-    call: Option<(u64, RouteRequest)>,
-    calls: u64,
+    call: Option<RouteRequest>,
     outputs: VecDeque<RouteOutput>,
     #[cfg(feature = "mutants")]
     tampering: Tampering,
@@ -89,10 +89,11 @@ enum PodLabel {
 }
 
 impl Routing {
-    /// `target`: the value of the Pod's label and of the Service's selector. `retry_period`: between tries that
+    /// `key`, `target`: the Pod's label and its value, as in the Service's selector. `retry_period`: between tries that
     /// failed, and between reads of the Service where it cannot be watched.
-    pub fn new(target: String, retry_period: Duration) -> Routing {
+    pub fn new(key: String, target: String, retry_period: Duration) -> Routing {
         Routing {
+            key,
             target,
             retry_period,
             pod: PodLabel::Unknown,
@@ -108,7 +109,6 @@ impl Routing {
             watching: false,
             drain_until: None,
             call: None,
-            calls: 0,
             outputs: VecDeque::new(),
             #[cfg(feature = "mutants")]
             tampering: Tampering::default(),
@@ -128,9 +128,9 @@ impl Routing {
         self.service.as_ref().filter(|_| wanted).map(|service| service.version)
     }
 
-    /// The newest view of the Service.
-    pub fn service(&self) -> Option<&ObservedService> {
-        self.service.as_ref()
+    /// The value that the Service's selector has for the key, as far as is known.
+    pub fn selected(&self) -> Option<&str> {
+        self.service.as_ref()?.selector_value(&self.key)
     }
 
     /// Whether the Service has yet to be pointed at the leader, by this process or, after its term, by the next.
@@ -153,7 +153,7 @@ impl Routing {
                 (self.stale, self.service_at) = (true, now);
             }
             RouteInput::Lost => self.fence = None,
-            RouteInput::Reply { call, result } => self.on_reply(now, call, result),
+            RouteInput::Reply(result) => self.on_reply(now, result),
             RouteInput::Seen(service) => {
                 if self.service.as_ref().is_none_or(|known| known.version < service.version) {
                     self.learn(now, service);
@@ -186,7 +186,7 @@ impl Routing {
     }
 
     fn points_here(&self) -> bool {
-        self.service.as_ref().is_some_and(|service| service.target.as_ref() == Some(&self.target))
+        self.selected() == Some(self.target.as_str())
     }
 
     fn advance(&mut self, now: BootTime) {
@@ -251,9 +251,8 @@ impl Routing {
     }
 
     fn start(&mut self, request: RouteRequest) {
-        self.calls += 1;
-        self.call = Some((self.calls, request.clone()));
-        self.outputs.push_back(RouteOutput::Call { call: self.calls, request });
+        self.call = Some(request.clone());
+        self.outputs.push_back(RouteOutput::Call(request));
     }
 
     /// Until the Service is read again, where nothing is wrong.
@@ -276,8 +275,8 @@ impl Routing {
         if mutant!(self, UnpacedRoute) { Duration::ZERO } else { self.look_period().min(self.retry_period) }
     }
 
-    fn on_reply(&mut self, now: BootTime, number: u64, result: Result<RouteReply, RouteFailure>) {
-        let Some((_, request)) = self.call.take_if(|(call, _)| *call == number) else { return };
+    fn on_reply(&mut self, now: BootTime, result: Result<RouteReply, RouteFailure>) {
+        let Some(request) = self.call.take() else { return };
         match (request, result) {
             // Not allowed to read it: it may be allowed to patch it.
             (RouteRequest::GetPod, Ok(RouteReply::Pod { labelled: false }) | Err(RouteFailure::Forbidden)) => {
@@ -299,7 +298,7 @@ impl Routing {
         }
     }
 
-    fn on_service(&mut self, now: BootTime, request: RouteRequest, service: ObservedService) {
+    fn on_service(&mut self, now: BootTime, request: RouteRequest, service: Service) {
         // Authoritative even where its version is smaller: that is what a restored backup looks like. A watch event
         // that came in the meantime is newer only if its version says so.
         let newer_seen = !self.stale && self.service.as_ref().is_some_and(|known| known.version > service.version);
@@ -327,14 +326,13 @@ impl Routing {
                     self.outputs.push_back(RouteOutput::Report(RouteEvent::Conflicts));
                 }
             }
-            RouteFailure::Forbidden | RouteFailure::NotSent | RouteFailure::Failed => {}
+            RouteFailure::Forbidden | RouteFailure::Failed => {}
         }
         (self.stale, self.service_at) = (true, now + pace);
     }
 
     /// Takes note of the Service as it is, and reports what that means for this term.
-    fn learn(&mut self, now: BootTime, service: ObservedService) {
-        let target = service.target.clone();
+    fn learn(&mut self, now: BootTime, service: Service) {
         self.service = Some(service);
         if self.fence.is_none() {
             return;
@@ -358,7 +356,7 @@ impl Routing {
             if !std::mem::replace(&mut self.settled, false) {
                 return;
             }
-            RouteEvent::SelectorChanged { target }
+            RouteEvent::SelectorChanged { target: self.selected().map(str::to_owned) }
         } else {
             return;
         };

@@ -6,7 +6,7 @@ const RETRY_PERIOD: Duration = Duration::from_secs(2);
 struct Scenario {
     routing: Routing,
     now: BootTime,
-    call: Option<(u64, RouteRequest)>,
+    call: Option<RouteRequest>,
     events: Vec<RouteEvent>,
     drained: Option<bool>,
     wake: Option<BootTime>,
@@ -16,13 +16,14 @@ fn fence(token: Version) -> Fence {
     Fence { lease_uid: "lease".to_owned(), token }
 }
 
-fn service(version: Version, target: &str, fence: Option<Fence>) -> ObservedService {
-    ObservedService { uid: "service".to_owned(), version, target: Some(target.to_owned()), fence }
+fn service(version: Version, target: &str, fence: Option<Fence>) -> Service {
+    let selector = [("pod".to_owned(), target.to_owned())].into();
+    Service { uid: "service".to_owned(), version, selector, fence }
 }
 
 impl Scenario {
     fn new() -> Scenario {
-        let routing = Routing::new("pod-a".to_owned(), RETRY_PERIOD);
+        let routing = Routing::new("pod".to_owned(), "pod-a".to_owned(), RETRY_PERIOD);
         let (now, events) = (BootTime(1_000_000_000), Vec::new());
         let mut scenario = Scenario { routing, now, call: None, events, drained: None, wake: None };
         scenario.handle(RouteInput::Timer);
@@ -51,7 +52,7 @@ impl Scenario {
         self.routing.handle(self.now, input);
         loop {
             match self.routing.poll() {
-                RouteOutput::Call { call, request } => self.call = Some((call, request)),
+                RouteOutput::Call(request) => self.call = Some(request),
                 RouteOutput::Report(event) => self.events.push(event),
                 RouteOutput::Drained { elsewhere } => self.drained = Some(elsewhere),
                 RouteOutput::WaitUntil(instant) => break self.wake = instant,
@@ -60,8 +61,8 @@ impl Scenario {
     }
 
     fn answer(&mut self, result: Result<RouteReply, RouteFailure>) -> RouteRequest {
-        let (call, request) = self.call.take().expect("a call");
-        self.handle(RouteInput::Reply { call, result });
+        let request = self.call.take().expect("a call");
+        self.handle(RouteInput::Reply(result));
         request
     }
 
@@ -82,7 +83,7 @@ fn a_change_that_a_silent_watch_misses_is_set_again_within_a_minute() {
     assert_eq!(scenario.wait(), LOOK_PERIOD);
     let request = scenario.answer(Ok(RouteReply::Service(service(20, "pod-x", None))));
     assert_eq!(request, RouteRequest::GetService);
-    let (_, request) = scenario.call.expect("a call");
+    let request = scenario.call.expect("a call");
     assert!(matches!(request, RouteRequest::PatchService { version: 20, .. }), "{request:?}");
 }
 
@@ -102,7 +103,7 @@ fn a_leader_that_steps_back_reports_it_again_every_five_minutes() {
     assert_eq!(scenario.events.last(), Some(&RouteEvent::SteppedBack { theirs: fence(21) }));
     assert_eq!(scenario.now.since(begin), REPORT_AGAIN);
     scenario.handle(RouteInput::Seen(service(31, "pod-x", None)));
-    assert!(matches!(scenario.call, Some((_, RouteRequest::PatchService { .. }))), "the fence was removed");
+    assert!(matches!(scenario.call, Some(RouteRequest::PatchService { .. })), "the fence was removed");
 }
 
 #[test]

@@ -11,17 +11,16 @@ use std::time::Duration;
 use log::{debug, info, warn};
 
 use super::events::Events;
-use super::{
-    CONFLICTS_IN_A_ROW, ObservedService, RouteEvent, RouteFailure, RouteInput, RouteOutput, RouteReply, RouteRequest,
-    Routing,
-};
+use super::{CONFLICTS_IN_A_ROW, RouteEvent, RouteFailure, RouteInput, RouteOutput, RouteReply, RouteRequest, Routing};
 use crate::kube::client::MAX_IDLE;
-use crate::kube::event::Subject;
+use crate::kube::event::{Subject, became_leader, stopped_leading};
 use crate::kube::service::{FENCE, selector_patch};
 use crate::kube::{
     CallError, Client, Failure, Fence, Malformed, Pod, Purpose, Reply, Request, Resource, Service, pod, request,
 };
-use crate::program::metrics::TryResult;
+use crate::program::config::{Config, ServiceConfig};
+use crate::program::metrics::{Metrics, TryResult};
+use crate::program::state::SharedState;
 use crate::runtime::inbox::Inbox;
 use crate::runtime::{ErrorLog, Leadership, STACK, WatchUpdate, Watched, Watcher};
 use crate::sys;
@@ -31,10 +30,8 @@ use crate::time::BootTime;
 pub(crate) enum RoutingMessage {
     /// A term has begun.
     Lead(Leadership),
-    /// It has ended.
-    Lost,
-    /// Write an Event about the Lease of this uid.
-    RecordEvent { lease_uid: String, message: String },
+    /// It has ended: why, in words.
+    Lost { why: String },
     /// From the Service's watch.
     Watch(WatchUpdate),
     /// Stay until the Service points elsewhere, at most until this instant; then end.
@@ -43,20 +40,10 @@ pub(crate) enum RoutingMessage {
 
 /// What the worker needs.
 pub(crate) struct RoutingOptions {
-    pub(crate) namespace: String,
-    pub(crate) lease: String,
-    pub(crate) identity: String,
-    /// The Service's name and the key of label and selector; `None`: no routing, only Events.
-    pub(crate) service: Option<(String, String)>,
-    pub(crate) events: bool,
-    pub(crate) retry_period: Duration,
-    /// One call's time limit.
-    pub(crate) limit: Duration,
+    pub(crate) config: Config,
     pub(crate) client: Arc<Client>,
-    /// Called after each try at pointing the Service here.
-    pub(crate) on_update: Box<dyn Fn(TryResult) + Send>,
-    /// Called with the selector's value whenever it may have changed.
-    pub(crate) on_target: Box<dyn Fn(Option<String>) + Send>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) state: Arc<SharedState>,
 }
 
 /// The handle of the worker's thread.
@@ -114,34 +101,26 @@ struct Route {
 }
 
 impl Route {
-    fn new(options: &RoutingOptions, service: &str, key: &str, inbox: Inbox<RoutingMessage>) -> Route {
-        let value = pod::label_value(&options.identity);
-        let (namespace, name) = (options.namespace.clone(), service.to_owned());
+    fn new(options: &RoutingOptions, service: &ServiceConfig, inbox: Inbox<RoutingMessage>) -> Route {
+        let Config { access, identity, timing, .. } = &options.config;
+        let (key, value) = (service.route_label.clone(), pod::label_value(identity));
+        let (namespace, name) = (access.namespace.clone(), service.name.clone());
         let watched = Watched { resource: Resource::Service, namespace, name, purpose: Purpose::Route };
         let listener = move |update| inbox.post(RoutingMessage::Watch(update));
         Route {
-            routing: Routing::new(value.clone(), options.retry_period),
-            watcher: Watcher::new(Arc::clone(&options.client), watched, options.retry_period, listener),
-            service: service.to_owned(),
-            key: key.to_owned(),
+            routing: Routing::new(key.clone(), value.clone(), timing.retry_period()),
+            watcher: Watcher::new(Arc::clone(&options.client), watched, timing.retry_period(), listener),
+            service: service.name.clone(),
+            key,
             value,
-        }
-    }
-
-    fn observed(&self, service: &Service) -> ObservedService {
-        ObservedService {
-            uid: service.uid().to_owned(),
-            version: service.version(),
-            target: service.selector_value(&self.key).map(str::to_owned),
-            fence: service.fence().cloned(),
         }
     }
 }
 
 impl Worker {
     fn new(options: RoutingOptions, inbox: Inbox<RoutingMessage>) -> Worker {
-        let service = options.service.as_ref();
-        let route = service.map(|(service, key)| Route::new(&options, service, key, inbox.clone()));
+        let service = options.config.service.as_ref();
+        let route = service.map(|service| Route::new(&options, service, inbox.clone()));
         Worker {
             options,
             inbox,
@@ -199,14 +178,16 @@ impl Worker {
         match message {
             RoutingMessage::Lead(leadership) => {
                 let fence = Fence::of(leadership.term());
+                self.record_event(&leadership, &became_leader(&self.options.config.identity));
                 self.leadership = Some(leadership);
                 self.advance(RouteInput::Lead(fence));
             }
-            RoutingMessage::Lost => {
-                self.leadership = None;
+            RoutingMessage::Lost { why } => {
+                if let Some(leadership) = self.leadership.take() {
+                    self.record_event(&leadership, &stopped_leading(&self.options.config.identity, &why));
+                }
                 self.advance(RouteInput::Lost);
             }
-            RoutingMessage::RecordEvent { lease_uid, message } => self.record_event(lease_uid, &message),
             RoutingMessage::Watch(update) => self.on_watch(update),
             RoutingMessage::Drain { until } => {
                 self.drain_until = Some(until);
@@ -226,7 +207,7 @@ impl Worker {
             WatchUpdate::Down { .. } => RouteInput::Watching(false),
             WatchUpdate::Deleted { .. } => RouteInput::Deleted,
             WatchUpdate::Object { object, .. } => match Service::from_object(object) {
-                Ok(service) => RouteInput::Seen(route.observed(&service)),
+                Ok(service) => RouteInput::Seen(service),
                 Err(error) => return warn!("the watch on Service {}: unreadable event: {error}", route.service),
             },
         };
@@ -252,24 +233,24 @@ impl Worker {
         route.routing.handle(sys::boot_time(), input);
         self.wake = loop {
             match route.routing.poll() {
-                RouteOutput::Call { call, request } => {
+                RouteOutput::Call(request) => {
                     let result = self.call(&route, &request);
-                    route.routing.handle(sys::boot_time(), RouteInput::Reply { call, result });
+                    route.routing.handle(sys::boot_time(), RouteInput::Reply(result));
                 }
                 RouteOutput::Report(event) => self.report(&route, &event),
                 RouteOutput::Drained { elsewhere } => self.drained = Some(elsewhere),
                 RouteOutput::WaitUntil(instant) => break instant,
             }
         };
-        (self.options.on_target)(route.routing.service().and_then(|service| service.target.clone()));
+        self.options.state.service_points_at(route.routing.selected().map(str::to_owned));
         self.route = Some(route);
     }
 
     fn call(&mut self, route: &Route, request: &RouteRequest) -> Result<RouteReply, RouteFailure> {
         let Route { service, key, value, .. } = route;
-        let (namespace, pod) = (self.options.namespace.clone(), self.options.identity.clone());
+        let Config { access, identity: pod, .. } = &self.options.config;
+        let (namespace, pod) = (access.namespace.clone(), pod.clone());
         let labelled = |pod: &Pod| pod.label(key) == Some(value);
-        let reply = |service: Service| RouteReply::Service(route.observed(&service));
         match request {
             RouteRequest::GetPod => {
                 let pod = self.ask(&request::get_pod(&namespace, &pod), Pod::parse, |_| None)?;
@@ -283,7 +264,8 @@ impl Worker {
             }
             RouteRequest::GetService => {
                 let purpose = if self.drain_until.is_some() { Purpose::Drain } else { Purpose::Route };
-                self.ask(&request::get_service(&namespace, service, purpose), Service::parse, |_| None).map(reply)
+                self.ask(&request::get_service(&namespace, service, purpose), Service::parse, |_| None)
+                    .map(RouteReply::Service)
             }
             RouteRequest::PatchService { version, uid, fence } => {
                 let patch = selector_patch(*version, uid, key, value, fence);
@@ -291,14 +273,14 @@ impl Worker {
                 let lacks = |service: &Service| {
                     let selects = service.selector_value(key) == Some(value);
                     let lost_fence = || format!("the annotation {FENCE}={fence}");
-                    let lost = (service.fence() != Some(fence)).then(lost_fence);
+                    let lost = (service.fence.as_ref() != Some(fence)).then(lost_fence);
                     if selects { lost } else { Some(format!("the selector {key}={value}")) }
                 };
                 // Asked right before it is sent: is the term still valid?
                 if !self.leadership.as_ref().is_some_and(Leadership::is_held) {
-                    return Err(RouteFailure::NotSent);
+                    return Err(RouteFailure::Failed);
                 }
-                self.ask(&request, Service::parse, lacks).map(reply)
+                self.ask(&request, Service::parse, lacks).map(RouteReply::Service)
             }
         }
     }
@@ -332,7 +314,7 @@ impl Worker {
             }
         }
         if let Some(failed) = failed.filter(|_| request.purpose == Purpose::Route) {
-            (self.options.on_update)(failed);
+            self.count(failed);
         }
         result.map_err(|error| match error.failure {
             Failure::NotFound => RouteFailure::NotFound,
@@ -342,8 +324,12 @@ impl Worker {
         })
     }
 
+    fn count(&self, result: TryResult) {
+        self.options.metrics.counts().route_updates[result as usize] += 1;
+    }
+
     fn send(&mut self, request: &Request) -> Result<Reply, CallError> {
-        let result = self.options.client.call(request, self.options.limit);
+        let result = self.options.client.call(request, self.options.config.timing.call_limit());
         self.idle_at = Some(sys::boot_time() + MAX_IDLE);
         result
     }
@@ -354,7 +340,7 @@ impl Worker {
             RouteEvent::PodLabelled { patched: true } => info!("updated pod label: {key}={value}"),
             RouteEvent::PodLabelled { patched: false } => debug!("the Pod already bears the label {key}={value}"),
             RouteEvent::ServiceUpdated => {
-                (self.options.on_update)(TryResult::Ok);
+                self.count(TryResult::Ok);
                 info!("updated Service {service}: its selector has {key}={value}");
             }
             RouteEvent::SelectorChanged { target } => {
@@ -362,8 +348,8 @@ impl Worker {
                 warn!("Service {service} was changed to {key}={target} while this process leads: setting it again");
             }
             RouteEvent::SteppedBack { theirs } => {
-                (self.options.on_update)(TryResult::Outranked);
-                let namespace = &self.options.namespace;
+                self.count(TryResult::Outranked);
+                let namespace = &self.options.config.access.namespace;
                 warn!(
                     "Service {service} bears the fence of a later term ({theirs}), so this leader does not patch it. If \
                      that leader is gone for good, remove the fence: kubectl annotate service {service} \
@@ -373,28 +359,32 @@ impl Worker {
             RouteEvent::Conflicts => warn!(
                 "{CONFLICTS_IN_A_ROW} patches of Service {service} in a row were answered 409 Conflict; trying again \
                  every {:?}",
-                self.options.retry_period
+                self.options.config.timing.retry_period()
             ),
         }
     }
 
-    fn record_event(&mut self, lease_uid: String, message: &str) {
-        let RoutingOptions { namespace, lease, identity, .. } = &self.options;
-        if self.options.events {
-            let (namespace, name, identity) = (namespace.clone(), lease.clone(), identity.clone());
-            let subject = Subject { namespace, name, uid: lease_uid, identity };
+    fn record_event(&mut self, leadership: &Leadership, message: &str) {
+        let Config { access, identity, events, .. } = &self.options.config;
+        if *events {
+            let subject = Subject {
+                namespace: &access.namespace,
+                name: &access.lease_name,
+                uid: &leadership.term().lease_uid,
+                identity,
+            };
             self.events.add(&subject, message);
         }
     }
 
     fn send_event(&mut self) {
         let Some((name, object)) = self.events.next() else { return };
-        let request = request::create_event(&self.options.namespace, &name, &object);
+        let request = request::create_event(&self.options.config.access.namespace, &name, &object);
         match self.send(&request) {
             Err(error) if matches!(error.failure, Failure::Forbidden(_)) => {
                 let rule = request.missing_rule();
                 info!("no Events will be written (EVENTS=off avoids the attempt): {error}; {rule}");
-                self.options.events = false;
+                self.options.config.events = false;
                 self.events.clear();
             }
             Err(error) => debug!("an Event could not be written: {error}"),
