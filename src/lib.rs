@@ -87,7 +87,6 @@
 pub mod election;
 mod elector;
 #[doc(hidden)]
-#[macro_use]
 pub mod environment;
 pub mod kube;
 #[cfg(feature = "program")]

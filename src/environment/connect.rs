@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{ApiEndpoint, LeaseAccess};
+use super::LeaseAccess;
 use crate::kube::{Audit, ClientOptions, Credentials, CredentialsError};
 
 /// The service account's namespace, or why it can't be read.
@@ -21,7 +21,7 @@ impl LeaseAccess {
     ///
     /// The audit log can't be opened.
     pub(crate) fn client_options(&self) -> Result<ClientOptions, String> {
-        let mut options = ClientOptions::new(&self.api.url());
+        let mut options = ClientOptions::new(&self.api_url);
         if let Some(target) = &self.audit_log {
             let audit = Audit::open(target).map_err(|error| {
                 format!("AUDIT_LOG={target}: {error}; set it to stdout, stderr or a file that can be written")
@@ -37,9 +37,7 @@ impl LeaseAccess {
     ///
     /// The service account's files are not what they must be.
     pub(crate) fn credentials(&self) -> Result<Option<Arc<Credentials>>, CredentialsError> {
-        match self.api {
-            ApiEndpoint::Https { .. } => Ok(Some(Arc::new(Credentials::open(&self.service_account_dir)?))),
-            ApiEndpoint::Http { .. } => Ok(None),
-        }
+        let opened = self.api_url.starts_with("https:").then(|| Credentials::open(&self.service_account_dir));
+        Ok(opened.transpose()?.map(Arc::new))
     }
 }

@@ -6,7 +6,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::ApiEndpoint;
 use crate::kube::AuditTarget;
 pub use crate::kube::url::{Host, Problem, Scheme, Url, port};
 
@@ -133,13 +132,11 @@ pub fn service_host(text: &str) -> Result<Host, Problem> {
     })
 }
 
-/// The API server's URL.
-pub fn api_url(text: &str) -> Result<ApiEndpoint, Problem> {
+/// The API server's URL, with its port and no path.
+pub fn api_url(text: &str) -> Result<String, Problem> {
     let Url { scheme, host, port, .. } = Url::of_api_server(text)?;
-    Ok(match scheme {
-        Scheme::Https => ApiEndpoint::Https { host, port },
-        Scheme::Http => ApiEndpoint::Http { host, port },
-    })
+    let scheme = if scheme == Scheme::Https { "https" } else { "http" };
+    Ok(format!("{scheme}://{host}:{port}"))
 }
 
 #[cfg(test)]

@@ -138,7 +138,7 @@ fn try_run(config: &Config, signals: Signals) -> Result<ExitCode, String> {
     if let Some(note) = &config.access.api_note {
         info!("{note}");
     }
-    info!("candidate {} for the Lease {lease} at {}", config.identity, config.access.api.url());
+    info!("candidate {} for the Lease {lease} at {}", config.identity, config.access.api_url);
 
     let Some(options) = client_options(config, &metrics, &inbox)? else {
         http.stop();

@@ -5,9 +5,9 @@
 //! Mistakes are collected instead of returned one by one, because each round trip through a manifest, a rollout and a
 //! crash loop costs minutes.
 
+mod help;
 mod reader;
 mod value;
-mod variables;
 
 #[cfg(test)]
 mod tests;
@@ -17,9 +17,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use self::reader::Arguments;
-pub use self::variables::{VARIABLES, help, misspelt};
+pub use self::help::{help, misspelt};
 use crate::election::Timing;
+pub use crate::environment::VARIABLES;
 use crate::environment::{Host, LeaseAccess, Mistakes, Reader};
 
 /// What the program was asked to do.
@@ -159,23 +159,8 @@ pub fn parse(
     env: &dyn Fn(&str) -> Option<OsString>,
     namespace_file: &dyn Fn(&Path) -> Result<String, String>,
 ) -> Result<Invocation, Mistakes> {
-    let mut reader = Reader::new(env);
-    let invocation = match reader.arguments(args) {
-        Arguments::Help => return Ok(Invocation::Help),
-        Arguments::Version => return Ok(Invocation::Version),
-        Arguments::Install { folder } => folder.map(Invocation::Install),
-        Arguments::Run { command } => reader.run(command, namespace_file).map(Invocation::Run),
-        Arguments::Status { json, watch } => {
-            let (access, log) = (reader.lease_access(namespace_file), reader.log(false));
-            let service = reader.service();
-            access.zip(log).map(|(access, log)| Invocation::Status(StatusConfig { access, log, service, json, watch }))
-        }
-        Arguments::Yield { to } => {
-            let (access, log) = (reader.lease_access(namespace_file), reader.log(false));
-            access.zip(log).map(|(access, log)| Invocation::Yield(YieldConfig { access, log, to }))
-        }
-    };
-    match invocation {
+    let mut reader = Reader::new(env, namespace_file);
+    match reader.invocation(args) {
         Some(invocation) if reader.mistakes.is_empty() => Ok(invocation),
         _ => Err(Mistakes(reader.mistakes)),
     }

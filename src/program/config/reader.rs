@@ -3,86 +3,78 @@
 //! PURE.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
-use super::variables::*;
-use super::{Config, Health, LogConfig, ServiceConfig, value};
+use super::{Config, Health, Invocation, LogConfig, ServiceConfig, StatusConfig, YieldConfig, value};
 use crate::environment::value::{dns_label, dns_subdomain, duration, identity, interval, visible_id};
-use crate::environment::{LEASE_DURATION, LeaseAccess, POD_REVISION, POD_UID, RENEWAL_DEADLINE, Reader, shown};
-
-/// What the arguments alone say.
-pub(super) enum Arguments {
-    Run { command: Option<Vec<OsString>> },
-    Status { json: bool, watch: bool },
-    Yield { to: Option<String> },
-    Install { folder: Option<PathBuf> },
-    Help,
-    Version,
-}
+use crate::environment::*;
 
 impl Reader<'_> {
     fn argument(&mut self, given: &str, problem: impl Into<String>) {
         self.note(&format!("argument \"{}\"", shown(given)), None, problem);
     }
 
-    pub(super) fn arguments(&mut self, args: &[OsString]) -> Arguments {
+    /// What the arguments ask for, with what it needs from the environment.
+    pub(super) fn invocation(&mut self, args: &[OsString]) -> Option<Invocation> {
         let (before, command) = match args.iter().position(|arg| arg == "--") {
             Some(at) => (&args[..at], Some(args[at + 1..].to_vec())),
             None => (args, None),
         };
-        for arg in before {
-            match arg.to_str() {
-                Some("--help" | "-h") => return Arguments::Help,
-                Some("--version" | "-V") => return Arguments::Version,
+        let words: Vec<_> = before.iter().map(|arg| arg.to_string_lossy()).collect();
+        let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
+        for word in &words {
+            match *word {
+                "--help" | "-h" => return Some(Invocation::Help),
+                "--version" | "-V" => return Some(Invocation::Version),
                 _ => {}
             }
         }
-        let mut words = before.iter().map(|arg| arg.to_string_lossy().into_owned());
-        let form = words.next();
-        if command.is_some() && matches!(form.as_deref(), Some("status" | "yield" | "install")) {
+        if command.is_some() && matches!(words[..], ["status" | "yield" | "install", ..]) {
             self.argument("--", "a COMMAND goes with no subcommand: leasehold -- COMMAND ARG...");
         }
-        match form.as_deref() {
-            Some("status") => {
-                let (mut json, mut watch) = (false, false);
-                for word in words {
-                    match word.as_str() {
-                        "--json" => json = true,
-                        "--watch" => watch = true,
-                        _ => self.argument(&word, "unknown; status takes --json and --watch"),
-                    }
-                }
-                Arguments::Status { json, watch }
-            }
-            Some("yield") => Arguments::Yield { to: self.yield_to(words) },
-            Some("install") => Arguments::Install { folder: self.install_folder(&before[1..]) },
+        match words[..] {
+            ["status", ref options @ ..] => self.status(options).map(Invocation::Status),
+            ["yield", ref options @ ..] => self.hand_over(options).map(Invocation::Yield),
+            ["install", ..] => self.install_folder(&before[1..]).map(Invocation::Install),
             _ => {
-                for word in form.into_iter().chain(words) {
-                    self.unknown(&word);
-                }
-                Arguments::Run { command: self.command(command) }
+                words.iter().for_each(|word| self.unknown(word));
+                self.run(command).map(Invocation::Run)
             }
         }
     }
 
-    fn yield_to(&mut self, mut words: impl Iterator<Item = String>) -> Option<String> {
-        let mut to = None;
+    fn status(&mut self, options: &[&str]) -> Option<StatusConfig> {
+        for word in options.iter().filter(|word| !matches!(**word, "--json" | "--watch")) {
+            self.argument(word, "unknown; status takes --json and --watch");
+        }
+        let (json, watch) = (options.contains(&"--json"), options.contains(&"--watch"));
+        let (access, log, service) = (self.lease_access(), self.log(false), self.service());
+        Some(StatusConfig { access: access?, log: log?, service, json, watch })
+    }
+
+    fn hand_over(&mut self, options: &[&str]) -> Option<YieldConfig> {
+        let to = self.yield_to(options);
+        let (access, log) = (self.lease_access(), self.log(false));
+        Some(YieldConfig { access: access?, log: log?, to })
+    }
+
+    fn yield_to(&mut self, options: &[&str]) -> Option<String> {
+        let (mut words, mut to) = (options.iter(), None);
         while let Some(word) = words.next() {
             let name = match word.strip_prefix("--to") {
-                Some("") => words.next().unwrap_or_default(),
-                Some(rest) if rest.starts_with('=') => rest[1..].to_owned(),
+                Some("") => words.next().copied().unwrap_or_default(),
+                Some(rest) if rest.starts_with('=') => &rest[1..],
                 _ => {
-                    self.argument(&word, "unknown; yield takes --to POD");
+                    self.argument(word, "unknown; yield takes --to POD");
                     continue;
                 }
             };
-            match identity(&name) {
+            match identity(name) {
                 Ok(name) => to = Some(name),
                 Err(_) if name.is_empty() => {
-                    self.argument(&word, "lacks a name; write --to POD, or leave it out for anyone");
+                    self.argument(word, "lacks a name; write --to POD, or leave it out for anyone");
                 }
-                Err(problem) => self.note("--to", Some(&name), problem),
+                Err(problem) => self.note("--to", Some(name), problem),
             }
         }
         to
@@ -111,33 +103,18 @@ impl Reader<'_> {
         self.argument(word, hint);
     }
 
-    fn command(&mut self, command: Option<Vec<OsString>>) -> Option<Vec<OsString>> {
-        let command = command?;
-        match command.first() {
-            Some(program) if !program.is_empty() => Some(command),
-            _ => {
-                self.argument("--", "nothing to run after it; write leasehold -- COMMAND ARG...");
-                None
-            }
+    fn run(&mut self, command: Option<Vec<OsString>>) -> Option<Config> {
+        if command.as_ref().is_some_and(|command| command.first().is_none_or(|program| program.is_empty())) {
+            self.argument("--", "nothing to run after it; write leasehold -- COMMAND ARG...");
         }
-    }
-
-    pub(super) fn run(
-        &mut self,
-        command: Option<Vec<OsString>>,
-        namespace_file: &dyn Fn(&Path) -> Result<String, String>,
-    ) -> Option<Config> {
-        let access = self.lease_access(namespace_file);
+        let access = self.lease_access();
         let log = self.log(command.is_some());
         let service = self.service();
         // With routing the identity is also the name of the Pod to label.
         let identity = self.identity(self.given(&SERVICE_NAME).is_some());
         let pod_uid = self.read(&POD_UID, visible_id);
         let pod_revision = self.read(&POD_REVISION, visible_id);
-        let timing = self.timing();
-        if command.is_some() {
-            self.room_to_stop();
-        }
+        let timing = self.timing(command.is_some());
         let port = self.read(&PORT, value::port_or_zero);
         let task_interval = self.read(&TASK_INTERVAL, interval);
         let health = self.health();
@@ -160,23 +137,20 @@ impl Reader<'_> {
         })
     }
 
-    pub(super) fn lease_access(
-        &mut self,
-        namespace_file: &dyn Fn(&Path) -> Result<String, String>,
-    ) -> Option<LeaseAccess> {
+    fn lease_access(&mut self) -> Option<LeaseAccess> {
         let lease_name = self.read(&LEASE_NAME, dns_subdomain);
-        self.access(lease_name, namespace_file)
+        self.access(lease_name)
     }
 
     /// With a COMMAND RUST_LOG is the COMMAND's too, and other loggers read more into it than ours.
-    pub(super) fn log(&mut self, with_command: bool) -> Option<LogConfig> {
+    fn log(&mut self, with_command: bool) -> Option<LogConfig> {
         let parse = if with_command { |text: &str| Ok(text.to_owned()) } else { value::log_filter };
         let filter = self.read(&RUST_LOG, parse);
         let format = self.read(&LOG_FORMAT, value::log_format);
         Some(LogConfig { filter: filter?, format: format? })
     }
 
-    pub(super) fn service(&mut self) -> Option<ServiceConfig> {
+    fn service(&mut self) -> Option<ServiceConfig> {
         let name = self.read(&SERVICE_NAME, dns_label);
         let route_label = self.read(&ROUTE_LABEL, value::label_key);
         Some(ServiceConfig { name: name?, route_label: route_label? })
@@ -188,25 +162,4 @@ impl Reader<'_> {
         let failures = self.read(&HEALTH_FAILURES, value::count);
         Some(Health { url: url?, interval: interval?, failures: failures? })
     }
-
-    /// Between the renewal deadline and the lease duration a COMMAND is asked to stop, then killed and reaped
-    /// (`Timing::kill_after` is half-way).
-    fn room_to_stop(&mut self) {
-        let read = [&LEASE_DURATION, &RENEWAL_DEADLINE].map(|variable| self.peek(variable, interval));
-        let [Some(lease), Some(deadline)] = read else { return };
-        let gap = lease.saturating_sub(deadline);
-        if !gap.is_zero() && gap / 2 < LEAST_ROOM {
-            let problem = format!(
-                "leaves no room to stop COMMAND: of the {gap:?} from RENEWAL_DEADLINE ({deadline:?}) on, half is \
-                 between SIGTERM and SIGKILL and half after it, each at least {LEAST_ROOM:?}; raise it, or set \
-                 RENEWAL_DEADLINE to {:?} or less",
-                lease.saturating_sub(LEAST_ROOM * 2)
-            );
-            self.note_as_given(&LEASE_DURATION, problem);
-        }
-    }
 }
-
-/// The least time between SIGTERM and SIGKILL, and between SIGKILL and a rival's earliest start: enough to schedule a
-/// program, let it close its files and reap it on a busy node of one core.
-const LEAST_ROOM: Duration = Duration::from_millis(250);

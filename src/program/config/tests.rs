@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStringExt;
 
 use super::*;
-use crate::environment::{ApiEndpoint, Mistake};
+use crate::environment::Mistake;
 use crate::kube::AuditTarget;
 
 /// A Pod with nothing set but what every Pod has, and the one variable without a default.
@@ -65,7 +65,7 @@ fn in_a_pod_a_lease_name_is_all_that_is_needed() {
             access: LeaseAccess {
                 lease_name: "demo".into(),
                 namespace: "team-a".into(),
-                api: ApiEndpoint::Https { host: Host::Ip([10, 96, 0, 1].into()), port: 443 },
+                api_url: "https://10.96.0.1:443".into(),
                 service_account_dir: "/var/run/secrets/kubernetes.io/serviceaccount".into(),
                 api_note: None,
                 audit_log: None,
@@ -124,7 +124,7 @@ fn everything_can_be_set() {
             access: LeaseAccess {
                 lease_name: "demo.example.com".into(),
                 namespace: "team-b".into(),
-                api: ApiEndpoint::Https { host: Host::Ip("fd00::1".parse().unwrap()), port: 443 },
+                api_url: "https://[fd00::1]:443".into(),
                 service_account_dir: "/tmp/sa".into(),
                 audit_log: Some(AuditTarget::File("/tmp/audit.jsonl".into())),
                 api_note: None,
@@ -364,23 +364,19 @@ fn the_namespace_is_the_service_accounts_unless_given() {
 
 #[test]
 fn the_api_server_is_found_by_address() {
-    let api = |changes: &[(&str, &str)]| {
-        let api = run(&[], changes).access.api;
-        (api.url(), api.socket_address().to_string())
-    };
-    let found = |url: &str, address: &str| (url.to_owned(), address.to_owned());
-    assert_eq!(api(&[]), found("https://10.96.0.1:443", "10.96.0.1:443"));
-    let v6 = found("https://[fd00::1]:443", "[fd00::1]:443");
+    let api = |changes: &[(&str, &str)]| run(&[], changes).access.api_url;
+    assert_eq!(api(&[]), "https://10.96.0.1:443");
+    let v6 = "https://[fd00::1]:443";
     assert_eq!(api(&[("KUBERNETES_SERVICE_HOST", "fd00::1")]), v6);
     assert_eq!(api(&[("KUBERNETES_SERVICE_HOST", "[FD00:0::1]")]), v6);
-    let localhost = found("https://localhost:6443", "127.0.0.1:6443");
+    let localhost = "https://localhost:6443";
     assert_eq!(api(&[("KUBERNETES_SERVICE_HOST", "localhost"), ("KUBERNETES_SERVICE_PORT", "6443")]), localhost);
     // The hint for a name in KUBERNETES_SERVICE_HOST must work while the name is still there.
     let overridden = [("KUBERNETES_SERVICE_HOST", "api.example.com"), ("KUBE_API_URL", "https://10.0.0.1")];
-    assert_eq!(api(&overridden), found("https://10.0.0.1:443", "10.0.0.1:443"));
-    assert_eq!(api(&[("KUBE_API_URL", "HTTP://LocalHost:8001/")]), found("http://localhost:8001", "127.0.0.1:8001"));
-    assert_eq!(api(&[("KUBE_API_URL", "http://[::1]")]), found("http://[::1]:80", "[::1]:80"));
-    assert_eq!(api(&[("KUBE_API_URL", "http://127.9.9.9:1")]), found("http://127.9.9.9:1", "127.9.9.9:1"));
+    assert_eq!(api(&overridden), "https://10.0.0.1:443");
+    assert_eq!(api(&[("KUBE_API_URL", "HTTP://LocalHost:8001/")]), "http://localhost:8001");
+    assert_eq!(api(&[("KUBE_API_URL", "http://[::1]")]), "http://[::1]:80");
+    assert_eq!(api(&[("KUBE_API_URL", "http://127.9.9.9:1")]), "http://127.9.9.9:1");
 
     let unset = |names: &[&str]| {
         let mut env = pod();
@@ -403,12 +399,12 @@ fn where_the_host_is_a_name_the_address_of_the_kubelet_is_used_and_said_once() {
     let name = ("KUBERNETES_SERVICE_HOST", "api.example.com");
     for (address, url) in [("10.96.0.1", "https://10.96.0.1:443"), ("fd00::1", "https://[fd00::1]:443")] {
         let access = run(&[], &[name, ("KUBERNETES_PORT_443_TCP_ADDR", address)]).access;
-        assert_eq!(access.api.url(), url);
+        assert_eq!(access.api_url, url);
         let note = access.api_note.expect("a note");
         assert!(note.starts_with("KUBERNETES_SERVICE_HOST=api.example.com is a name"), "{note}");
     }
     let unused = run(&[], &[("KUBERNETES_PORT_443_TCP_ADDR", "10.1.2.3")]).access;
-    assert_eq!((unused.api.url().as_str(), unused.api_note), ("https://10.96.0.1:443", None));
+    assert_eq!((unused.api_url.as_str(), unused.api_note), ("https://10.96.0.1:443", None));
     for (host, address, wrong) in [
         (name.1, "", "KUBERNETES_SERVICE_HOST"),
         (name.1, "api.example.com", "KUBERNETES_PORT_443_TCP_ADDR"),
@@ -511,7 +507,7 @@ fn help_and_the_documentation_show_exactly_what_exists() {
     assert_eq!(rows, expected);
 
     // Every form in the usage is understood, and the page shows the same ones.
-    for (form, meaning) in variables::USAGE {
+    for (form, meaning) in help::USAGE {
         assert!(help.contains(form) && help.contains(meaning));
         assert!(page.contains(&format!("| `{}` | {meaning} |", form.replace('|', "\\|"))), "{form}");
         let words = form.replace(['[', ']'], "").replace(" | --version", "").replace("leasehold", "");

@@ -1,74 +1,10 @@
-//! The one table of variables, and the help text made from it.
+//! The help text, and the names that are probably misspelt: both made from the table of variables.
 //!
-//! PURE. `parse` reads the environment through this table only, `--help` prints it, and a test holds
-//! `docs/reference.md` to it: what is documented, what is read and what applies when nothing is set are one thing.
+//! PURE.
 
 use std::fmt::Write as _;
 
-use crate::environment::Fallback::{Described, Required, Value};
-use crate::environment::{
-    AUDIT_LOG, HOSTNAME, KUBE_API_URL, KUBERNETES_PORT_443_TCP_ADDR, KUBERNETES_SERVICE_HOST, KUBERNETES_SERVICE_PORT,
-    LEASE_DURATION, LEASE_NAMESPACE, POD_NAME, POD_REVISION, POD_UID, RENEW_INTERVAL, RENEWAL_DEADLINE, RETRY_PERIOD,
-    SERVICE_ACCOUNT_DIR, Variable,
-};
-
-variables! {
-    LEASE_NAME: Required,
-        "The Lease to elect through. It has no default: two programs that share one by accident would silence each other.";
-    SERVICE_NAME: Described("none: no routing"),
-        "The Service to point at the leader.";
-    ROUTE_LABEL: Value("pod"),
-        "The label key on Pods, and the selector key on the Service.";
-    PORT: Value("8080"),
-        "The HTTP port. 0 takes any free one and logs it.";
-    TASK_INTERVAL: Value("1"),
-        "The wait between two runs of the built-in leader loop.";
-    HEALTH_URL: Described("none: no health gate"),
-        "Campaign, and go on leading, only while this answers 2xx. http:// to a loopback address.";
-    HEALTH_INTERVAL: Value("2"),
-        "The wait between two health checks.";
-    HEALTH_FAILURES: Value("3"),
-        "How many failed checks in a row make a leader yield.";
-    EVENTS: Value("on"),
-        "Kubernetes Events on the Lease: on or off.";
-    DRAIN_TIMEOUT: Value("5"),
-        "How long HTTP is still answered after a release while the Service points here. 0: not at all.";
-    RUST_LOG: Value("info"),
-        "What is logged: off, error, warn, info, debug or trace, or MODULE=LEVEL, separated by commas.";
-    LOG_FORMAT: Value("text"),
-        "How it is logged: text, or json for machines.";
-}
-
-/// Every variable that leasehold reads, in the order in which people look for them.
-pub const VARIABLES: &[Variable] = &[
-    LEASE_NAME,
-    LEASE_NAMESPACE,
-    LEASE_DURATION,
-    RENEWAL_DEADLINE,
-    RETRY_PERIOD,
-    RENEW_INTERVAL,
-    POD_NAME,
-    HOSTNAME,
-    POD_UID,
-    POD_REVISION,
-    SERVICE_NAME,
-    ROUTE_LABEL,
-    PORT,
-    TASK_INTERVAL,
-    HEALTH_URL,
-    HEALTH_INTERVAL,
-    HEALTH_FAILURES,
-    EVENTS,
-    DRAIN_TIMEOUT,
-    KUBERNETES_SERVICE_HOST,
-    KUBERNETES_SERVICE_PORT,
-    KUBERNETES_PORT_443_TCP_ADDR,
-    KUBE_API_URL,
-    SERVICE_ACCOUNT_DIR,
-    AUDIT_LOG,
-    RUST_LOG,
-    LOG_FORMAT,
-];
+use crate::environment::VARIABLES;
 
 /// The forms in which the program is called, and what each does.
 pub(super) const USAGE: &[(&str, &str)] = &[
