@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::callbacks::Callbacks;
 use super::{Elector, Stopped};
-use crate::election::{Identity, Timing, TimingError};
+use crate::election::{Identity, Timing};
 use crate::environment::value::{dns_label, dns_subdomain, identity, visible_id};
 use crate::environment::{Mistake, Mistakes};
 use crate::kube::{Client, ClientOptions, CredentialsError};
@@ -26,35 +26,12 @@ pub struct ElectorBuilder {
     identity: String,
     pub(super) pod_uid: Option<String>,
     pub(super) pod_revision: Option<String>,
-    durations: Durations,
-    callbacks: Callbacks,
-}
-
-/// Not checked yet.
-struct Durations {
-    lease: Duration,
+    lease_duration: Duration,
     renewal_deadline: Duration,
     retry_period: Duration,
     /// `None`: half of the renewal deadline, whatever that will be.
     renew_interval: Option<Duration>,
-}
-
-impl From<Timing> for Durations {
-    fn from(timing: Timing) -> Durations {
-        let half = timing.renewal_deadline() / 2;
-        Durations {
-            lease: timing.lease_duration(),
-            renewal_deadline: timing.renewal_deadline(),
-            retry_period: timing.retry_period(),
-            renew_interval: Some(timing.renew_interval()).filter(|interval| *interval != half),
-        }
-    }
-}
-
-impl Durations {
-    fn check(&self) -> Result<Timing, Vec<TimingError>> {
-        Timing::new(self.lease, self.renewal_deadline, self.retry_period, self.renew_interval)
-    }
+    callbacks: Callbacks,
 }
 
 /// Why an election cannot begin.
@@ -96,18 +73,6 @@ impl std::error::Error for ElectorError {
     }
 }
 
-impl From<Mistakes> for ElectorError {
-    fn from(mistakes: Mistakes) -> ElectorError {
-        ElectorError::Settings(mistakes)
-    }
-}
-
-impl From<CredentialsError> for ElectorError {
-    fn from(error: CredentialsError) -> ElectorError {
-        ElectorError::Credentials(error)
-    }
-}
-
 impl Elector {
     /// A candidate called `identity` (unique among the candidates: the Pod's name, say) for the Lease
     /// `namespace/lease` of the API server that `api` describes.
@@ -134,6 +99,7 @@ impl Elector {
         lease: impl Into<String>,
         identity: impl Into<String>,
     ) -> ElectorBuilder {
+        let timing = Timing::default();
         ElectorBuilder {
             api,
             namespace: namespace.into(),
@@ -141,7 +107,10 @@ impl Elector {
             identity: identity.into(),
             pod_uid: None,
             pod_revision: None,
-            durations: Timing::default().into(),
+            lease_duration: timing.lease_duration(),
+            renewal_deadline: timing.renewal_deadline(),
+            retry_period: timing.retry_period(),
+            renew_interval: None,
             callbacks: Callbacks::default(),
         }
     }
@@ -149,33 +118,37 @@ impl Elector {
 
 impl ElectorBuilder {
     /// All four durations, checked already.
-    pub fn timing(mut self, timing: Timing) -> ElectorBuilder {
-        self.durations = timing.into();
-        self
+    pub fn timing(self, timing: Timing) -> ElectorBuilder {
+        let interval = timing.renew_interval();
+        let builder = self
+            .lease_duration(timing.lease_duration())
+            .renewal_deadline(timing.renewal_deadline())
+            .retry_period(timing.retry_period());
+        ElectorBuilder { renew_interval: (interval != timing.renewal_deadline() / 2).then_some(interval), ..builder }
     }
 
     /// How long rivals wait without a sign of life before they take over: whole seconds. Default: 15 s, as client-go's.
     pub fn lease_duration(mut self, duration: Duration) -> ElectorBuilder {
-        self.durations.lease = duration;
+        self.lease_duration = duration;
         self
     }
 
     /// How long a term is valid after its last acknowledged renewal was sent: less than the lease duration. Default:
     /// 10 s, as client-go's.
     pub fn renewal_deadline(mut self, deadline: Duration) -> ElectorBuilder {
-        self.durations.renewal_deadline = deadline;
+        self.renewal_deadline = deadline;
         self
     }
 
     /// Between tries that failed: less than the renewal deadline / 1.2. Default: 2 s, as client-go's.
     pub fn retry_period(mut self, period: Duration) -> ElectorBuilder {
-        self.durations.retry_period = period;
+        self.retry_period = period;
         self
     }
 
     /// Between renewals: at most half of the renewal deadline, which is the default.
     pub fn renew_interval(mut self, interval: Duration) -> ElectorBuilder {
-        self.durations.renew_interval = Some(interval);
+        self.renew_interval = Some(interval);
         self
     }
 
@@ -238,7 +211,7 @@ impl ElectorBuilder {
     /// assert!(text.contains("the lease duration (10s) must be greater than the renewal deadline (10s)"), "{text}");
     /// ```
     pub fn build(self) -> Result<Elector, ElectorError> {
-        let timing = self.checked()?;
+        let timing = self.checked().map_err(ElectorError::Settings)?;
         let ElectorBuilder { api, namespace, lease, identity, pod_uid, pod_revision, callbacks, .. } = self;
         let client = Arc::new(Client::new(api).map_err(ElectorError::Api)?);
         let inbox = Inbox::new().map_err(|error| ElectorError::System { what: "the election's inbox", error })?;
@@ -262,25 +235,20 @@ impl ElectorBuilder {
             let problem = given.and_then(|given| parse(given).err());
             mistakes.extend(problem.map(|problem| Mistake::new(name, given.map(String::as_str), problem)));
         }
-        match self.durations.check() {
-            Ok(timing) if mistakes.is_empty() => return Ok(timing),
-            Ok(_) => {}
-            Err(errors) => {
-                let wrong = |error: String| Mistake { name: "timing".into(), value: None, problem: error };
-                mistakes.extend(errors.iter().map(|error| wrong(error.to_string())));
-            }
+        let timing = Timing::new(self.lease_duration, self.renewal_deadline, self.retry_period, self.renew_interval);
+        for error in timing.as_ref().err().into_iter().flatten() {
+            mistakes.push(Mistake::new("timing", None, error.to_string()));
         }
-        Err(Mistakes(mistakes))
+        timing.ok().filter(|_| mistakes.is_empty()).ok_or(Mistakes(mistakes))
     }
 }
 
 impl fmt::Debug for ElectorBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ElectorBuilder { api, namespace, lease, identity, .. } = self;
+        let lease = format_args!("{}/{}", self.namespace, self.lease);
         f.debug_struct("ElectorBuilder")
-            .field("api", api)
-            .field("lease", &format_args!("{namespace}/{lease}"))
-            .field("identity", identity)
+            .field("lease", &lease)
+            .field("identity", &self.identity)
             .finish_non_exhaustive()
     }
 }

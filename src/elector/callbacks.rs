@@ -5,11 +5,10 @@
 
 use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{Receiver, Sender};
 
 use super::Stopped;
-use crate::election::{Event, Snapshot, Version};
-use crate::kube::{CallError, Purpose};
+use crate::election::Event;
 use crate::runtime::Leadership;
 use crate::runtime::inbox::Inbox;
 use crate::runtime::{Message, Observer};
@@ -56,68 +55,38 @@ impl Callbacks {
                     inbox.post(Message::Shutdown);
                 }
             }
-            match notice {
-                Notice::Started(leadership) if outcome.is_ok() => {
-                    // The caller reads until this end is gone.
-                    let _ = terms.send(leadership);
+            if let Notice::Started(leadership) = notice {
+                let token = leadership.fencing_token();
+                if outcome.is_err() || terms.send(leadership).is_err() {
+                    inbox.post(Message::WorkStopped { token });
                 }
-                Notice::Started(leadership) => {
-                    inbox.post(Message::WorkStopped { token: leadership.fencing_token() });
-                }
-                Notice::Stopped(_) | Notice::NewLeader(_) => {}
             }
         }
         outcome
     }
 
     fn tell(&mut self, notice: &Notice) {
-        match (notice, self) {
-            (Notice::Started(leadership), Callbacks { started: Some(started), .. }) => started(leadership),
-            (Notice::Stopped(how), Callbacks { stopped: Some(stopped), .. }) => stopped(how),
-            (Notice::NewLeader(leader), Callbacks { new_leader: Some(new_leader), .. }) => {
-                new_leader(leader.as_deref());
-            }
-            _ => {}
-        }
+        match notice {
+            Notice::Started(leadership) => self.started.as_mut().map(|started| started(leadership)),
+            Notice::Stopped(how) => self.stopped.as_mut().map(|stopped| stopped(how)),
+            Notice::NewLeader(leader) => self.new_leader.as_mut().map(|new_leader| new_leader(leader.as_deref())),
+        };
     }
 }
 
-/// The election's side of the queue.
-pub(super) struct Notifier(Sender<Notice>);
-
-impl Notifier {
-    pub(super) fn new() -> (Notifier, Receiver<Notice>) {
-        let (notices, queue) = mpsc::channel();
-        (Notifier(notices), queue)
-    }
-
-    fn notify(&self, notice: Notice) {
-        // The other end is read until this one is gone.
-        let _ = self.0.send(notice);
-    }
-}
-
-impl Observer for Notifier {
+/// The election's side of the queue; the other end is read until this one is gone.
+impl Observer for Sender<Notice> {
     fn start_work(&mut self, leadership: Leadership) {
-        self.notify(Notice::Started(leadership));
+        let _ = self.send(Notice::Started(leadership));
     }
-
-    /// The work asks its [`Leadership`].
-    fn stop_work(&mut self) {}
 
     fn event(&mut self, event: &Event) {
-        match event {
+        let _ = match event {
             Event::StoppedLeading { token, why } => {
-                self.notify(Notice::Stopped(Stopped { fencing_token: *token, why: why.clone() }));
+                self.send(Notice::Stopped(Stopped { fencing_token: *token, why: why.clone() }))
             }
-            Event::LeaderChanged(leader) => self.notify(Notice::NewLeader(leader.clone())),
-            _ => {}
-        }
+            Event::LeaderChanged(leader) => self.send(Notice::NewLeader(leader.clone())),
+            _ => Ok(()),
+        };
     }
-
-    fn lease(&mut self, _: Option<&Snapshot>, _: Option<Version>) {}
-
-    fn called(&mut self, _: Purpose, _: Option<&CallError>) {}
-
-    fn watch_ended(&mut self) {}
 }

@@ -61,13 +61,13 @@ fn from_environment(lease: String, env: &dyn Fn(&str) -> Option<OsString>) -> Re
     let timing = reader.timing(false);
     let (Some(access), Some(identity), Some(timing), []) = (access, identity, timing, reader.mistakes.as_slice())
     else {
-        return Err(Mistakes(reader.mistakes).into());
+        return Err(ElectorError::Settings(Mistakes(reader.mistakes)));
     };
     if let Some(note) = &access.api_note {
         info!("{note}");
     }
     let mut api = access.client_options().map_err(ElectorError::Api)?;
-    api.credentials = access.credentials()?;
+    api.credentials = access.credentials().map_err(ElectorError::Credentials)?;
     let mut builder = Elector::builder(api, access.namespace, access.lease_name, identity).timing(timing);
     (builder.pod_uid, builder.pod_revision) = (pod_uid, pod_revision);
     Ok(builder)

@@ -14,7 +14,7 @@ use std::sync::mpsc;
 use std::thread;
 
 pub use self::builder::{ElectorBuilder, ElectorError};
-use self::callbacks::{Callbacks, Notifier};
+use self::callbacks::Callbacks;
 use crate::election::{Ending, Version};
 use crate::kube::audit::AT_THE_END;
 use crate::runtime::Leadership;
@@ -161,7 +161,7 @@ impl Elector {
         let Elector { setup, callbacks, incarnation } = self;
         let (inbox, audit) = (setup.inbox.clone(), setup.client.audit());
         let (terms, begun) = mpsc::channel();
-        let (notifier, notices) = Notifier::new();
+        let (notifier, notices) = mpsc::channel();
         let callbacks = spawn("election-callbacks", {
             let inbox = inbox.clone();
             move || callbacks.call(&notices, &terms, &inbox)
@@ -173,11 +173,7 @@ impl Elector {
         for leadership in begun {
             // A term may have ended while the callback that announced it was running.
             if matches!(outcome, Ok(None)) && leadership.is_held() {
-                outcome = match panic::catch_unwind(AssertUnwindSafe(|| work(&leadership))) {
-                    Ok(ControlFlow::Continue(())) => Ok(None),
-                    Ok(ControlFlow::Break(value)) => Ok(Some(value)),
-                    Err(panic) => Err(panic),
-                };
+                outcome = panic::catch_unwind(AssertUnwindSafe(|| work(&leadership).break_value()));
                 if !matches!(outcome, Ok(None)) {
                     inbox.post(Message::Shutdown);
                 }
@@ -199,12 +195,9 @@ impl Elector {
 
 impl fmt::Debug for Elector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Setup { namespace, lease, identity, timing, .. } = &self.setup;
-        f.debug_struct("Elector")
-            .field("lease", &format_args!("{namespace}/{lease}"))
-            .field("identity", identity)
-            .field("timing", timing)
-            .finish()
+        let Setup { namespace, lease, identity, .. } = &self.setup;
+        let lease = format_args!("{namespace}/{lease}");
+        f.debug_struct("Elector").field("lease", &lease).field("identity", identity).finish_non_exhaustive()
     }
 }
 

@@ -40,16 +40,16 @@ pub(crate) const STACK: usize = 256 * 1024;
 pub(crate) trait Observer {
     /// A term has begun. When all that is started for it has ended, and not before, post [`Message::WorkStopped`].
     fn start_work(&mut self, leadership: Leadership);
-    /// The term has ended: its [`Leadership`] says by when the work must be dead.
-    fn stop_work(&mut self);
+    /// The term has ended: its [`Leadership`] says by when the work must be dead, which the work may ask instead.
+    fn stop_work(&mut self) {}
     /// Something that people want to know.
     fn event(&mut self, event: &Event);
     /// The newest version of the Lease known (`None`: there is no Lease), and the present term's token where known.
-    fn lease(&mut self, lease: Option<&Snapshot>, token: Option<Version>);
+    fn lease(&mut self, _lease: Option<&Snapshot>, _token: Option<Version>) {}
     /// A call on the Lease has ended: for what purpose it was made, and what went wrong with it.
-    fn called(&mut self, why: Purpose, error: Option<&CallError>);
+    fn called(&mut self, _why: Purpose, _error: Option<&CallError>) {}
     /// The watch has ended; another is opened.
-    fn watch_ended(&mut self);
+    fn watch_ended(&mut self) {}
 }
 
 /// What comes to the election's thread.
