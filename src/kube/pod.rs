@@ -19,20 +19,20 @@ pub struct Pod {
 }
 
 #[derive(Deserialize)]
-struct Object {
+struct PodObject {
     kind: Option<String>,
-    metadata: Metadata,
+    metadata: PodMetadata,
 }
 
 #[derive(Deserialize)]
-struct Metadata {
+struct PodMetadata {
     labels: Option<BTreeMap<String, String>>,
 }
 
 impl Pod {
     /// Reads a Pod from an answer's body.
     pub fn parse(body: &[u8]) -> Result<Pod, Malformed> {
-        let Object { kind, metadata } =
+        let PodObject { kind, metadata } =
             serde_json::from_slice(body).map_err(|error: serde_json::Error| Malformed(error.to_string()))?;
         match kind {
             Some(kind) if kind != "Pod" => Err(Malformed(format!("a Pod was expected, not a {kind:.40}"))),

@@ -31,6 +31,7 @@ use crate::environment::connect::namespace_file;
 use crate::kube::audit::AT_THE_END;
 use crate::kube::{Client, ClientOptions, Credentials, ObservedCall};
 use crate::program::config::{Config, Invocation, LogConfig};
+use crate::program::http::HttpLimits;
 use crate::program::leader_loop::Work;
 use crate::program::metrics::Metrics;
 use crate::program::observer::ProgramObserver;
@@ -179,7 +180,8 @@ fn serve(port: u16, state: &Arc<SharedState>) -> Result<http::HttpServer, String
     let unusable = |error| format!("PORT {port} cannot be listened on: {error}; set PORT to one that is free");
     let listener = sys::listen(port).map_err(unusable)?;
     let address = listener.local_addr().map_err(unusable)?;
-    let server = http::serve(listener, Arc::clone(state) as Arc<dyn http::View>).map_err(unusable)?;
+    let server =
+        http::serve(HttpLimits::default(), listener, Arc::clone(state) as Arc<dyn http::View>).map_err(unusable)?;
     info!("HTTP on port {}", address.port());
     Ok(server)
 }

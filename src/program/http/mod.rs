@@ -128,13 +128,8 @@ impl Default for HttpLimits {
     }
 }
 
-/// Serves `view` on `listener`, within the default [`HttpLimits`].
-pub fn serve(listener: TcpListener, view: Arc<dyn View>) -> io::Result<HttpServer> {
-    serve_within(HttpLimits::default(), listener, view)
-}
-
 /// Serves `view` on `listener`, within `limits`.
-pub fn serve_within(limits: HttpLimits, listener: TcpListener, view: Arc<dyn View>) -> io::Result<HttpServer> {
+pub fn serve(limits: HttpLimits, listener: TcpListener, view: Arc<dyn View>) -> io::Result<HttpServer> {
     listener.set_nonblocking(true)?;
     sys::bound_socket_buffers(&listener, SOCKET_BUFFERS.0, SOCKET_BUFFERS.1)?;
     sys::defer_accept(&listener, DEFER_SECONDS)?;
@@ -150,7 +145,7 @@ pub fn serve_within(limits: HttpLimits, listener: TcpListener, view: Arc<dyn Vie
         until: None,
     };
     let thread = thread::Builder::new().name("http".to_owned()).spawn(move || front.run())?;
-    Ok(HttpServer { stop: Some(stop), thread: Some(thread) })
+    Ok(HttpServer { stop, thread })
 }
 
 /// For the properties in `fuzz/` only: once what was received begins with a whole head, its length, and the head that
@@ -164,16 +159,16 @@ pub fn read_head(received: &[u8]) -> Option<(usize, Option<String>)> {
 #[derive(Debug)]
 pub struct HttpServer {
     /// The front stops when this is closed.
-    stop: Option<UnixStream>,
-    thread: Option<JoinHandle<()>>,
+    stop: UnixStream,
+    thread: JoinHandle<()>,
 }
 
 impl HttpServer {
     /// Accepts no more connections, answers the requests that have arrived, and returns when that is done (or in
     /// [`HttpLimits::stop`]).
-    pub fn stop(mut self) {
-        self.stop = None;
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+    pub fn stop(self) {
+        drop(self.stop);
+        if self.thread.join().is_err() {
             log::error!("the HTTP thread panicked");
         }
     }

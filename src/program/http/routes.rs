@@ -98,7 +98,7 @@ pub(super) fn answer(request: &Request, view: &dyn View, counters: &Counters) ->
             HttpAnswer { more: PAGE_FIELDS, ..HttpAnswer::new(200, HTML, body) }
         }
         "/" => HttpAnswer { more: VARIES, ..json_answer(&json!({ "hostname": view.leadership().pod })) },
-        "/leader" => json_answer(&LeaderBody::of(&view.leadership())),
+        "/leader" => leader(&view.leadership()),
         "/leading" if view.leadership().is_leader => HttpAnswer::plain(200, "leading\n"),
         "/leading" => HttpAnswer::plain(503, "not leading\n"),
         "/healthz" => match view.health() {
@@ -125,18 +125,16 @@ struct LeaderBody<'a> {
     successor: Option<&'a str>,
 }
 
-impl<'a> LeaderBody<'a> {
-    fn of(view: &'a LeadershipView) -> LeaderBody<'a> {
-        LeaderBody {
-            lease: &view.lease,
-            leader: view.leader.as_deref(),
-            is_leader: view.is_leader,
-            transitions: view.transitions,
-            fencing_token: view.fencing_token.map(|token| token.to_string()),
-            valid_for_millis: view.valid_for.as_millis(),
-            successor: view.successor.as_deref(),
-        }
-    }
+fn leader(view: &LeadershipView) -> HttpAnswer {
+    json_answer(&LeaderBody {
+        lease: &view.lease,
+        leader: view.leader.as_deref(),
+        is_leader: view.is_leader,
+        transitions: view.transitions,
+        fencing_token: view.fencing_token.map(|token| token.to_string()),
+        valid_for_millis: view.valid_for.as_millis(),
+        successor: view.successor.as_deref(),
+    })
 }
 
 fn json_answer(body: &impl Serialize) -> HttpAnswer {

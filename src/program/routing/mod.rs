@@ -72,12 +72,12 @@ pub struct Routing {
     call: Option<RouteRequest>,
     outputs: VecDeque<RouteOutput>,
     #[cfg(feature = "mutants")]
-    tampering: Tampering,
+    tampering: RouteTampering,
 }
 
 #[cfg(feature = "mutants")]
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-struct Tampering {
+struct RouteTampering {
     mistake: Option<Mutant>,
 }
 
@@ -111,7 +111,7 @@ impl Routing {
             call: None,
             outputs: VecDeque::new(),
             #[cfg(feature = "mutants")]
-            tampering: Tampering::default(),
+            tampering: RouteTampering::default(),
         }
     }
 

@@ -56,7 +56,20 @@ impl RoutingWorker {
     pub(crate) fn start(options: RoutingOptions) -> io::Result<RoutingWorker> {
         let inbox = Inbox::new()?;
         let (done, drained) = mpsc::sync_channel(1);
-        let worker = Worker::new(options, inbox.clone());
+        let service = options.config.service.as_ref();
+        let route = service.map(|service| Route::new(&options, service, inbox.clone()));
+        let worker = Worker {
+            options,
+            inbox: inbox.clone(),
+            route,
+            leadership: None,
+            events: Events::default(),
+            errors: ErrorLog::default(),
+            drain_until: None,
+            drained: None,
+            wake: None,
+            idle_at: None,
+        };
         thread::Builder::new().name("routing".into()).stack_size(STACK).spawn(move || {
             let elsewhere = worker.run();
             let _ = done.send(elsewhere); // The receiver may be gone.
@@ -118,23 +131,6 @@ impl Route {
 }
 
 impl Worker {
-    fn new(options: RoutingOptions, inbox: Inbox<RoutingMessage>) -> Worker {
-        let service = options.config.service.as_ref();
-        let route = service.map(|service| Route::new(&options, service, inbox.clone()));
-        Worker {
-            options,
-            inbox,
-            route,
-            leadership: None,
-            events: Events::default(),
-            errors: ErrorLog::default(),
-            drain_until: None,
-            drained: None,
-            wake: None,
-            idle_at: None,
-        }
-    }
-
     /// Until drained; whether the Service points elsewhere.
     fn run(mut self) -> bool {
         self.advance(RouteInput::Timer);
@@ -293,26 +289,23 @@ impl Worker {
         lacks: impl FnOnce(&T) -> Option<String>,
     ) -> Result<T, RouteFailure> {
         let result = self.send(request).and_then(|reply| reply.parse(request, parse));
-        let mut failed = Some(TryResult::Failed);
-        match &result {
-            Ok(object) => match lacks(object) {
-                Some(what) => {
-                    let (method, path) = (request.verb.method(), &request.path);
-                    let cause = "an admission webhook may remove it";
-                    self.errors.complain(request, format!("{method} {path}: the answer lacks {what}: {cause}"));
-                }
-                None => {
-                    failed = None;
-                    self.errors.settled(request);
-                }
-            },
-            Err(error) => {
-                if error.failure == Failure::Conflict {
-                    failed = Some(TryResult::Conflict);
-                }
-                self.errors.about(request, error);
+        let failed = match result.as_ref().map(lacks) {
+            Ok(None) => {
+                self.errors.settled(request);
+                None
             }
-        }
+            Ok(Some(what)) => {
+                let (method, path) = (request.verb.method(), &request.path);
+                let cause = "an admission webhook may remove it";
+                self.errors.complain(request, format!("{method} {path}: the answer lacks {what}: {cause}"));
+                Some(TryResult::Failed)
+            }
+            Err(error) => {
+                self.errors.about(request, error);
+                let conflict = error.failure == Failure::Conflict;
+                Some(if conflict { TryResult::Conflict } else { TryResult::Failed })
+            }
+        };
         if let Some(failed) = failed.filter(|_| request.purpose == Purpose::Route) {
             self.count(failed);
         }

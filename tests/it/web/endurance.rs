@@ -1,7 +1,7 @@
 //! Crowds, floods, and a process that has run out of descriptors.
 
 use super::harness::{Connection, HANG, PATIENT, metric, served, test_view};
-use leasehold::program::http::{HttpLimits, serve_within};
+use leasehold::program::http::{HttpLimits, serve};
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
@@ -87,7 +87,7 @@ fn child_that_serves() {
     }
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     println!("\nserving on {}", listener.local_addr().unwrap());
-    let web = serve_within(CHILD, listener, test_view(Box::new(|| {}))).unwrap();
+    let web = serve(CHILD, listener, test_view(Box::new(|| {}))).unwrap();
     let _ = io::stdin().read_to_end(&mut Vec::new());
     web.stop();
 }

@@ -1,6 +1,6 @@
 //! A served view whose answers a test decides, and a client that reads HTTP strictly.
 
-use leasehold::program::http::{HttpLimits, HttpServer, LeadershipView, View, serve_within};
+use leasehold::program::http::{HttpLimits, HttpServer, LeadershipView, View, serve};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -65,7 +65,7 @@ pub(super) fn served_with(limits: HttpLimits, hook: Hook) -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let view = test_view(hook);
-    let web = serve_within(limits, listener, Arc::<TestView>::clone(&view)).unwrap();
+    let web = serve(limits, listener, Arc::<TestView>::clone(&view)).unwrap();
     Served { web: Some(web), address, view }
 }
 
