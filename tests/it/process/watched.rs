@@ -131,6 +131,11 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
+    /// The election fields.
+    pub(crate) fn record(&self) -> impl PartialEq + '_ {
+        (&self.uid, &self.holder, self.duration, self.acquired, self.renewed, self.transitions)
+    }
+
     pub(crate) fn of(object: &Value) -> Lease {
         let spec = &object["spec"];
         let time = |key: &str| spec[key].as_str().and_then(WallTime::parse);

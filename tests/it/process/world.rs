@@ -347,11 +347,15 @@ impl World {
         })
     }
 
-    /// Every version of the Lease so far, none missing; deletions left out.
+    /// Every record of the Lease so far, none missing; deletions are left out, and so are versions in which only an
+    /// annotation changed: a candidate may name itself successor at any moment.
     #[track_caller]
     pub(crate) fn lease_history(&self) -> Vec<Lease> {
         let now = self.lease().map_or(0, |lease| lease.version);
-        self.leases.all_up_to(now).iter().filter(|version| !version.deleted).map(|version| version.lease()).collect()
+        let versions = self.leases.all_up_to(now);
+        let mut history: Vec<_> = versions.iter().filter(|it| !it.deleted).map(|version| version.lease()).collect();
+        history.dedup_by(|later, earlier| later.record() == earlier.record());
+        history
     }
 
     /// Every version of the Service so far, none missing.
