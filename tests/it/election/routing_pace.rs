@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::process::{LIMIT, Pace, World, eventually};
+use crate::process::{LIMIT, Pace, Process, World, eventually};
 use leasehold_apiserver::store::{PODS, SERVICES};
 use leasehold_apiserver::{Action, Fault, Recorded, Reply};
 
@@ -25,6 +25,14 @@ fn are_paced(world: &World, path: &str, quick: usize) {
     }
 }
 
+/// How many updates of the Service ended so, by the metrics.
+fn updates(candidate: &Process, result: &str) -> u64 {
+    let metrics = candidate.get("/metrics").body;
+    let sample = format!("leasehold_route_updates_total{{result=\"{result}\"}} ");
+    let line = metrics.lines().find_map(|line| line.strip_prefix(&sample));
+    line.unwrap_or_else(|| panic!("{sample} is not in\n{metrics}")).parse().expect("a number")
+}
+
 /// A webhook removes this field of what is patched; then the webhook is gone.
 fn is_said_and_paced(field: &str, path: &str, lacks: &str) {
     let world = World::in_memory();
@@ -40,6 +48,8 @@ fn is_said_and_paced(field: &str, path: &str, lacks: &str) {
     world.wait_for_target("pod-a");
     let warnings = candidate.log.lines().into_iter().filter(|line| line.contains("WARN"));
     assert_eq!(warnings.collect::<Vec<_>>(), [said], "said once, and nothing else is wrong");
+    let counted = updates(&candidate, "failed") > 0;
+    assert_eq!(counted, resource == SERVICES, "what is not made of the Service is counted");
 }
 
 #[test]
@@ -74,6 +84,8 @@ fn a_service_patch_that_is_always_a_conflict_is_not_repeated_in_a_loop() {
     server.faults().remove(fault);
     leader.says("updated Service leasehold");
     world.wait_for_target("pod-a");
+    assert!(updates(&leader, "conflict") >= 8 && updates(&leader, "failed") == 0, "it is counted");
+    assert_eq!(updates(&leader, "ok"), 1);
 }
 
 #[test]
