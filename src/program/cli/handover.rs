@@ -18,12 +18,6 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How often the request is written again on a Lease that others change at the same time.
 const TRIES: u32 = 5;
 
-/// The leader that was asked, and its lease duration.
-struct Holder {
-    name: String,
-    lease_duration: Duration,
-}
-
 /// `leasehold yield`.
 ///
 /// # Errors
@@ -32,18 +26,19 @@ struct Holder {
 pub(in crate::program) fn hand_over(config: &YieldConfig) -> Outcome {
     with_client(&config.access, |client| {
         let to = config.to.as_deref().unwrap_or_default();
-        let holder = ask(&config.access, &client, to)?;
-        if holder.name == to {
+        let (holder, lease_duration) = ask(&config.access, &client, to)?;
+        if holder == to {
             return print_line(&format!("{to} leads already"));
         }
         let whom = if to.is_empty() { "anyone else" } else { to };
-        print_line(&format!("asked {} to hand over to {whom}", holder.name))?;
-        wait(&config.access, &client, &holder)
+        print_line(&format!("asked {holder} to hand over to {whom}"))?;
+        wait(&config.access, &client, &holder, lease_duration)
     })
 }
 
-/// Annotates the Lease with the request. The holder sees it through its watch.
-fn ask(access: &LeaseAccess, client: &Client, to: &str) -> Result<Holder, String> {
+/// Annotates the Lease with the request. The holder sees it through its watch. Returns the leader that was asked, and its
+/// lease duration.
+fn ask(access: &LeaseAccess, client: &Client, to: &str) -> Result<(String, Duration), String> {
     let LeaseAccess { namespace, lease_name, .. } = access;
     let name = format!("{namespace}/{lease_name}");
     for _ in 0..TRIES {
@@ -58,14 +53,13 @@ fn ask(access: &LeaseAccess, client: &Client, to: &str) -> Result<Holder, String
         }
         let holder = record.holder.clone().ok_or_else(|| format!("nobody leads {name}: there is nobody to ask"))?;
         let lease_duration = Duration::from_secs(record.lease_duration_seconds.unwrap_or_default().into());
-        let holder = Holder { name: holder, lease_duration };
-        if holder.name == to {
-            return Ok(holder);
+        if holder == to {
+            return Ok((holder, lease_duration));
         }
         let content = Content { record, annotations: Annotations { yield_to: Some(to.to_owned()), ..annotations } };
         let request = request::replace_lease(namespace, lease_name, &lease.with(&content), Purpose::Yield);
         match client.call(&request, CALL_LIMIT) {
-            Ok(_) => return Ok(holder),
+            Ok(_) => return Ok((holder, lease_duration)),
             Err(error) if error.failure == Failure::Conflict => {}
             Err(error) => return Err(error.to_string()),
         }
@@ -74,18 +68,17 @@ fn ask(access: &LeaseAccess, client: &Client, to: &str) -> Result<Holder, String
 }
 
 /// A holder that ignores the request goes on renewing: after two of its lease durations nothing will come of it.
-fn wait(access: &LeaseAccess, client: &Client, holder: &Holder) -> Outcome {
+fn wait(access: &LeaseAccess, client: &Client, holder: &str, lease_duration: Duration) -> Outcome {
     let began = sys::boot_time();
-    let until = began + holder.lease_duration * 2 + CALL_LIMIT;
+    let until = began + lease_duration * 2 + CALL_LIMIT;
     loop {
         let now = get_lease(access, client, Purpose::Yield)?.and_then(|lease| lease.snapshot().record.holder);
         let waited = human(sys::boot_time().since(began));
         match now {
-            Some(leader) if leader != holder.name => return print_line(&format!("{leader} leads, after {waited}")),
+            Some(leader) if leader != holder => return print_line(&format!("{leader} leads, after {waited}")),
             _ if sys::boot_time() >= until => {
-                let name = &holder.name;
                 return Err(format!(
-                    "nobody else has taken over from {name} in {waited}: is there another candidate, and is {name} a \
+                    "nobody else has taken over from {holder} in {waited}: is there another candidate, and is {holder} a \
                      leasehold?"
                 ));
             }

@@ -9,10 +9,9 @@ use serde_json::{Value, json};
 
 use super::{CALL_LIMIT, Outcome, get_lease, print_line, with_client};
 use crate::election::{Record, Snapshot, Version};
-use crate::environment::LeaseAccess;
 use crate::kube::pod::label_value;
 use crate::kube::{Client, Lease, Purpose, Resource, Service, request};
-use crate::program::config::StatusConfig;
+use crate::program::config::{ServiceConfig, StatusConfig};
 use crate::runtime::inbox::Inbox;
 use crate::runtime::{WatchUpdate, Watched, Watcher};
 use crate::sys;
@@ -38,49 +37,50 @@ pub(in crate::program) fn status(config: &StatusConfig) -> Outcome {
 
 /// What is known at one moment.
 #[derive(Clone, Debug)]
-struct LeaseStatus {
-    lease_name: String,
+struct LeaseStatus<'a> {
+    config: &'a StatusConfig,
     lease: Option<Snapshot>,
-    /// The Service's name, and where it points; `Err`: why that is not known.
-    service: Option<(String, Result<Pointed, String>)>,
+    /// `Err`: why it is not known. `None`: no Service is configured.
+    service: Option<Result<Service, String>>,
     wall: WallTime,
 }
 
-#[derive(Clone, PartialEq, Debug)]
-struct Pointed {
-    target: Option<String>,
-    version: Version,
-}
-
-impl Pointed {
-    fn of(service: &Service, key: &str) -> Pointed {
-        Pointed { target: service.selector_value(key).map(str::to_owned), version: service.version }
-    }
-}
-
-impl LeaseStatus {
-    fn read(config: &StatusConfig, client: &Client) -> Result<LeaseStatus, String> {
-        let LeaseAccess { namespace, lease_name, .. } = &config.access;
+impl LeaseStatus<'_> {
+    fn read<'a>(config: &'a StatusConfig, client: &Client) -> Result<LeaseStatus<'a>, String> {
         let lease = get_lease(&config.access, client, Purpose::Status)?.map(|lease| lease.snapshot());
         let service = config.service.as_ref().map(|service| {
-            let request = request::get_service(namespace, &service.name, Purpose::Status);
+            let request = request::get_service(&config.access.namespace, &service.name, Purpose::Status);
             let read = client.call(&request, CALL_LIMIT).and_then(|reply| reply.parse(&request, Service::parse));
-            let pointed = read.map(|read| Pointed::of(&read, &service.route_label));
-            (service.name.clone(), pointed.map_err(|error| error.to_string()))
+            read.map_err(|error| error.to_string())
         });
-        Ok(LeaseStatus { lease_name: format!("{namespace}/{lease_name}"), lease, service, wall: sys::now().wall })
+        Ok(LeaseStatus { config, lease, service, wall: sys::now().wall })
+    }
+
+    fn lease_name(&self) -> String {
+        format!("{}/{}", self.config.access.namespace, self.config.access.lease_name)
+    }
+
+    /// The Service's name, and the Pod that it points at.
+    fn target(&self) -> Option<(&str, Result<Option<&str>, &String>)> {
+        let ServiceConfig { name, route_label } = self.config.service.as_ref()?;
+        let read = self.service.as_ref()?.as_ref();
+        Some((name, read.map(|service| service.selector_value(route_label))))
+    }
+
+    fn version(&self, resource: Resource) -> Option<Version> {
+        match resource {
+            Resource::Lease => self.lease.as_ref().map(|lease| lease.version),
+            _ => self.service.as_ref()?.as_ref().ok().map(|service| service.version),
+        }
     }
 
     fn record(&self) -> Record {
         self.lease.as_ref().map(|lease| lease.record.clone()).unwrap_or_default()
     }
 
-    fn pointed(&self) -> Option<&Pointed> {
-        self.service.as_ref().and_then(|(_, pointed)| pointed.as_ref().ok())
-    }
-
     fn agrees(&self) -> Option<bool> {
-        Some(self.record().holder.as_deref().map(label_value) == self.pointed()?.target)
+        let target = self.target()?.1.ok()?;
+        Some(self.record().holder.as_deref().map(label_value).as_deref() == target)
     }
 
     /// Time since a leader wrote this, by this machine's clock: for people, who know that clocks differ.
@@ -93,7 +93,7 @@ impl LeaseStatus {
         let annotations = self.lease.as_ref().map(|lease| lease.annotations.clone()).unwrap_or_default();
         let time = |at: Option<WallTime>| at.map(|at| at.to_string());
         json!({
-            "lease": self.lease_name,
+            "lease": self.lease_name(),
             "exists": self.lease.is_some(),
             "leader": record.holder,
             "acquireTime": time(record.acquire_time),
@@ -103,23 +103,23 @@ impl LeaseStatus {
             "fencingToken": annotations.token,
             "successor": self.lease.as_ref().and_then(Snapshot::successor),
             "yieldTo": annotations.yield_to,
-            "service": self.service.as_ref().map(|(name, target)| json!({
+            "service": self.target().map(|(name, target)| json!({
                 "name": name,
-                "target": target.as_ref().ok().and_then(|pointed| pointed.target.clone()),
+                "target": target.ok().flatten(),
                 "agrees": self.agrees(),
-                "error": target.as_ref().err(),
+                "error": target.err(),
             })),
         })
     }
 
     fn to_text(&self) -> String {
-        let mut rows = vec![("Lease", self.lease_name.clone())];
+        let mut rows = vec![("Lease", self.lease_name())];
         match &self.lease {
             None => rows.push(("leader", "nobody: there is no such Lease yet".into())),
             Some(lease) => self.lease_rows(lease, &mut rows),
         }
-        if let Some((name, pointed)) = &self.service {
-            let target = match pointed.as_ref().map(|pointed| pointed.target.as_deref()) {
+        if let Some((name, target)) = self.target() {
+            let target = match target {
                 Err(error) => error.clone(),
                 Ok(None) => "no Pod in particular".into(),
                 Ok(Some(target)) if self.agrees() == Some(true) => format!("{target} (the leader)"),
@@ -168,124 +168,118 @@ impl LeaseStatus {
         }
     }
 
+    /// A line for each thing that is worth one when it changes. A term of the same holder is another term.
+    fn facts(&self) -> Vec<(String, Option<WallTime>)> {
+        let Record { holder, acquire_time, transitions, .. } = self.record();
+        let leader = match holder {
+            Some(holder) => format!("{holder} leads (transitions: {transitions})"),
+            None if self.lease.is_none() => "there is no Lease".into(),
+            None => "nobody leads".into(),
+        };
+        let asked = self.lease.as_ref().and_then(|lease| lease.annotations.yield_to.as_deref()).map(|to| {
+            let whom = if to.is_empty() { "anyone else" } else { to };
+            format!("the leader is asked to hand over to {whom}")
+        });
+        let service = self.target().map(|(name, target)| match target {
+            Ok(Some(target)) => format!("Service {name} points at {target}"),
+            Ok(None) => format!("Service {name} points at no Pod in particular"),
+            Err(error) => format!("Service {name}: {error}"),
+        });
+        let others = asked.into_iter().chain(service).map(|fact| (fact, None));
+        [(leader, acquire_time)].into_iter().chain(others).collect()
+    }
+
     /// What has changed since `before`, one line each.
-    fn changes(&self, before: Option<&LeaseStatus>) -> Vec<String> {
-        let mut changes = Vec::new();
-        let new = self.record();
-        let term = |status: &LeaseStatus| (status.record().holder, status.record().acquire_time);
-        if before.map(term) != Some(term(self)) {
-            changes.push(match &new.holder {
-                Some(holder) => format!("{holder} leads (transitions: {})", new.transitions),
-                None if self.lease.is_none() => "there is no Lease".into(),
-                None => "nobody leads".into(),
-            });
+    fn changes(&self, before: Option<&LeaseStatus<'_>>) -> Vec<String> {
+        let known = before.map(LeaseStatus::facts).unwrap_or_default();
+        self.facts().into_iter().filter(|fact| !known.contains(fact)).map(|(line, _)| line).collect()
+    }
+
+    /// Takes in what a watch brought. A new watch may begin with a version that is known already, or older.
+    fn apply(&mut self, resource: Resource, update: WatchUpdate) {
+        let known = self.version(resource);
+        match (resource, update) {
+            (Resource::Lease, WatchUpdate::Deleted { .. }) => self.lease = None,
+            (_, WatchUpdate::Deleted { .. }) => self.service = Some(Err("it was deleted".into())),
+            (Resource::Lease, WatchUpdate::Object { object, .. }) => {
+                let read = Lease::from_object(object).ok().filter(|read| known < Some(read.version()));
+                self.lease = read.map(|read| read.snapshot()).or(self.lease.take());
+            }
+            (_, WatchUpdate::Object { object, .. }) => {
+                let read = Service::from_object(object).ok().filter(|read| known < Some(read.version));
+                self.service = read.map(Ok).or(self.service.take());
+            }
+            (_, WatchUpdate::Up { .. } | WatchUpdate::Down { .. }) => {}
         }
-        let asked = |status: &LeaseStatus| status.lease.as_ref().and_then(|lease| lease.annotations.yield_to.clone());
-        if let Some(to) = asked(self).filter(|to| before.and_then(asked).as_ref() != Some(to)) {
-            let whom = if to.is_empty() { "anyone else" } else { &to };
-            changes.push(format!("the leader is asked to hand over to {whom}"));
+    }
+
+    fn print_changes(&self, before: Option<&LeaseStatus<'_>>) -> Outcome {
+        let changes = self.changes(before);
+        if self.config.json && !changes.is_empty() {
+            return print_line(&self.to_json().to_string());
         }
-        let target =
-            |status: &LeaseStatus| status.service.clone().map(|(_, pointed)| pointed.map(|pointed| pointed.target));
-        if let Some((name, pointed)) = self.service.as_ref().filter(|_| before.and_then(target) != target(self)) {
-            changes.push(match pointed {
-                Ok(Pointed { target: Some(target), .. }) => format!("Service {name} points at {target}"),
-                Ok(Pointed { target: None, .. }) => format!("Service {name} points at no Pod in particular"),
-                Err(error) => format!("Service {name}: {error}"),
-            });
-        }
-        changes
+        changes.iter().try_for_each(|change| print_line(&format!("{}  {change}", self.wall)))
     }
 }
 
-// ---------------------------------------------------------------------------------------------------- --watch
-
-/// Prints a line for each change, forever. Two watches bring the changes: a poll would miss a short vacancy.
+/// `--watch`: prints a line for each change, forever. Two watches bring the changes: a poll would miss a short vacancy.
 fn follow(config: &StatusConfig, client: &Arc<Client>) -> Outcome {
     let inbox = Inbox::new().map_err(|error| error.to_string())?;
     let watcher = |resource: Resource, name: &str| {
         let inbox = inbox.clone();
         let (namespace, name) = (config.access.namespace.clone(), name.to_owned());
         let watched = Watched { resource, namespace, name, purpose: Purpose::Status };
-        Watcher::new(Arc::clone(client), watched, POLL, move |update| inbox.post((resource, update)))
+        (resource, Watcher::new(Arc::clone(client), watched, POLL, move |update| inbox.post((resource, update))))
     };
-    let mut lease = watcher(Resource::Lease, &config.access.lease_name);
-    let mut service = config.service.as_ref().map(|service| watcher(Resource::Service, &service.name));
+    let mut watchers = vec![watcher(Resource::Lease, &config.access.lease_name)];
+    watchers.extend(config.service.as_ref().map(|service| watcher(Resource::Service, &service.name)));
     let mut seen = LeaseStatus::read(config, client)?;
-    print_changes(None, &seen, config.json)?;
+    seen.print_changes(None)?;
     loop {
         let now = sys::boot_time();
-        lease.tend(seen.lease.as_ref().map(|lease| lease.version), now);
-        if let Some(service) = &mut service {
-            service.tend(seen.pointed().map(|pointed| pointed.version), now);
+        for (resource, watcher) in &mut watchers {
+            watcher.tend(seen.version(*resource), now);
         }
-        let watched = lease.is_running() && service.as_ref().is_none_or(Watcher::is_running);
+        let watched = watchers.iter().all(|(_, watcher)| watcher.is_running());
         let before = seen.clone();
         let update = match inbox.take_until((!watched).then(|| now + POLL)) {
-            Some((Resource::Lease, update)) => lease.note(update).map(|update| (Resource::Lease, Some(update))),
+            None => None,
             Some((resource, update)) => {
-                service.as_mut().and_then(|service| service.note(update)).map(|update| (resource, Some(update)))
+                let watcher = watchers.iter_mut().find(|(kind, _)| *kind == resource);
+                let Some(update) = watcher.and_then(|(_, watcher)| watcher.note(update)) else {
+                    continue; // From a watch that has ended.
+                };
+                Some((resource, update))
             }
-            None => Some((Resource::Lease, None)),
         };
         match update {
-            None => continue, // From a watch that has ended.
             // After the end of a watch only a call shows what it would have brought.
-            Some((_, None | Some(WatchUpdate::Down { .. }))) => {
-                seen = LeaseStatus::read(config, client).unwrap_or(seen)
-            }
-            Some((resource, Some(update))) => seen.apply(resource, update, config),
+            None | Some((_, WatchUpdate::Down { .. })) => seen = LeaseStatus::read(config, client).unwrap_or(seen),
+            Some((resource, update)) => seen.apply(resource, update),
         }
         seen.wall = sys::now().wall;
-        print_changes(Some(&before), &seen, config.json)?;
+        seen.print_changes(Some(&before))?;
     }
-}
-
-impl LeaseStatus {
-    /// A new watch may begin with a version that is known already, or older.
-    fn apply(&mut self, resource: Resource, update: WatchUpdate, config: &StatusConfig) {
-        match (resource, update) {
-            (Resource::Lease, WatchUpdate::Object { object, .. }) => {
-                let known = self.lease.as_ref().map(|lease| lease.version);
-                let lease = Lease::from_object(object).ok().map(|lease| lease.snapshot());
-                self.lease = lease.filter(|lease| known < Some(lease.version)).or(self.lease.take());
-            }
-            (Resource::Lease, WatchUpdate::Deleted { .. }) => self.lease = None,
-            (_, WatchUpdate::Object { object, .. }) => {
-                let known = self.pointed().map(|pointed| pointed.version);
-                if let (Some((_, pointed)), Some(service)) = (&mut self.service, &config.service)
-                    && let Ok(read) = Service::from_object(object)
-                    && known < Some(read.version)
-                {
-                    *pointed = Ok(Pointed::of(&read, &service.route_label));
-                }
-            }
-            (_, WatchUpdate::Deleted { .. }) => {
-                if let Some((_, pointed)) = &mut self.service {
-                    *pointed = Err("it was deleted".into());
-                }
-            }
-            (_, WatchUpdate::Up { .. } | WatchUpdate::Down { .. }) => {}
-        }
-    }
-}
-
-fn print_changes(before: Option<&LeaseStatus>, seen: &LeaseStatus, as_json: bool) -> Outcome {
-    let changes = seen.changes(before);
-    if as_json && !changes.is_empty() {
-        return print_line(&seen.to_json().to_string());
-    }
-    changes.iter().try_for_each(|change| print_line(&format!("{}  {change}", seen.wall)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::election::Annotations;
+    use crate::program::config::{Invocation, parse};
 
     const NOON: i64 = 1_795_348_800_000_000;
 
-    fn status_of(holder: Option<&str>, target: Option<&str>) -> LeaseStatus {
+    fn config() -> &'static StatusConfig {
+        let set = [("LEASE_NAME", "web"), ("SERVICE_NAME", "front"), ("KUBE_API_URL", "http://127.0.0.1:8001")];
+        let env = |name: &str| set.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
+        match parse(&["status".into()], &env, &|_| Ok("ns".into())) {
+            Ok(Invocation::Status(config)) => Box::leak(Box::new(config)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn status_of(holder: Option<&str>, target: Option<&str>) -> LeaseStatus<'static> {
         let record = Record {
             holder: holder.map(str::to_owned),
             lease_duration_seconds: Some(15),
@@ -296,10 +290,11 @@ mod tests {
         let (token, successor) = (Some("8123".into()), Some("pod-c".into()));
         let annotations = Annotations { token, successor, ..Annotations::default() };
         let lease = Snapshot { uid: "u".into(), version: 9, record, annotations, coordinated: false };
+        let selector = target.map(|target| ("pod".into(), target.into())).into_iter().collect();
         LeaseStatus {
-            lease_name: "ns/web".into(),
+            config: config(),
             lease: Some(lease),
-            service: Some(("front".into(), Ok(Pointed { target: target.map(str::to_owned), version: 1 }))),
+            service: Some(Ok(Service { version: 1, uid: "u".into(), fence: None, selector })),
             wall: WallTime(NOON + 192_000_000),
         }
     }
