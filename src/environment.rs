@@ -92,8 +92,8 @@ pub fn shown(value: &str) -> String {
     text
 }
 
-/// Reads variables and gathers what is wrong with them. A method that returns `None` has either noted a mistake or
-/// found nothing set where nothing need be.
+/// Reads variables and gathers what is wrong with them. Where a mistake was noted, what a method returns stands for
+/// nothing: look at [`Reader::mistakes`] in the end.
 pub struct Reader<'a> {
     env: &'a dyn Fn(&str) -> Option<OsString>,
     namespace_file: &'a dyn Fn(&Path) -> Result<String, String>,
@@ -121,7 +121,12 @@ impl<'a> Reader<'a> {
     }
 
     /// The variable's value, its default where it is unset.
-    pub fn read<T>(&mut self, variable: &Variable, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+    pub fn read<T: Default>(&mut self, variable: &Variable, parse: impl FnOnce(&str) -> Result<T, String>) -> T {
+        self.optional(variable, parse).unwrap_or_default()
+    }
+
+    /// The same for one that need not be set. `None`: it is unset and has no default, or there is a mistake.
+    pub fn optional<T>(&mut self, variable: &Variable, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         let given = self.given(variable);
         let text = match (&given, variable.default) {
             (Some(given), _) => match given.to_str() {
@@ -142,24 +147,18 @@ impl<'a> Reader<'a> {
     }
 
     /// All but the Lease's name, which is `lease_name`.
-    pub fn access(&mut self, lease_name: Option<String>) -> Option<LeaseAccess> {
-        let service_account_dir = self.read(&SERVICE_ACCOUNT_DIR, value::path);
-        let namespace = self.namespace(service_account_dir.as_deref());
-        let (api_url, api_note) = self.api().unzip();
+    pub fn access(&mut self, lease_name: String) -> LeaseAccess {
+        let service_account_dir = self.optional(&SERVICE_ACCOUNT_DIR, value::path);
+        let namespace = self.namespace(service_account_dir.as_deref()).unwrap_or_default();
+        let (api_url, api_note) = self.api().unwrap_or_default();
+        let service_account_dir = service_account_dir.unwrap_or_default();
         let audit_log = self.read(&AUDIT_LOG, value::audit_target);
-        Some(LeaseAccess {
-            lease_name: lease_name?,
-            namespace: namespace?,
-            api_url: api_url?,
-            api_note: api_note?,
-            service_account_dir: service_account_dir?,
-            audit_log: audit_log?,
-        })
+        LeaseAccess { lease_name, namespace, api_url, api_note, service_account_dir, audit_log }
     }
 
     fn namespace(&mut self, service_account_dir: Option<&Path>) -> Option<String> {
         if self.given(&LEASE_NAMESPACE).is_some() {
-            return self.read(&LEASE_NAMESPACE, value::dns_label);
+            return self.optional(&LEASE_NAMESPACE, value::dns_label);
         }
         let path = service_account_dir?.join("namespace");
         let shown_path = shown(&path.to_string_lossy());
@@ -178,21 +177,20 @@ impl<'a> Reader<'a> {
 
     fn api(&mut self) -> Option<(String, Option<String>)> {
         if self.given(&KUBE_API_URL).is_some() {
-            return Some((self.read(&KUBE_API_URL, value::api_url)?, None));
+            return Some((self.read(&KUBE_API_URL, value::api_url), None));
         }
         let (host, port) = (&KUBERNETES_SERVICE_HOST, &KUBERNETES_SERVICE_PORT);
-        match (self.given(host).is_some(), self.given(port).is_some()) {
-            (true, true) => {}
-            (false, false) => {
-                self.note(host.name, None, NOT_IN_A_POD);
-                return None;
+        if self.given(host).is_none() && self.given(port).is_none() {
+            self.note(host.name, None, NOT_IN_A_POD);
+            return None;
+        }
+        for (variable, other) in [(host, port), (port, host)] {
+            if self.given(variable).is_none() {
+                self.note(variable.name, None, format!("not set; every Pod has it beside {}", other.name));
             }
-            (true, false) => self.note(port.name, None, "not set; every Pod has it beside KUBERNETES_SERVICE_HOST"),
-            (false, true) => self.note(host.name, None, "not set; every Pod has it beside KUBERNETES_SERVICE_PORT"),
         }
         let (host, port) = (self.service_host(), self.read(port, value::port));
-        let (host, note) = host?;
-        Some((format!("https://{host}:{}", port?), note))
+        host.map(|(host, note)| (format!("https://{host}:{port}"), note))
     }
 
     /// Some platforms (Gardener) set KUBERNETES_SERVICE_HOST to a name. The kubelet sets the address as well, by
@@ -202,16 +200,16 @@ impl<'a> Reader<'a> {
         let name = self.given(host).and_then(|given| given.into_string().ok());
         match name.filter(|name| value::is_host_name(name)) {
             Some(name) if self.given(address).is_some() => {
-                let read = self.read(address, value::service_host)?;
+                let read = self.optional(address, value::service_host)?;
                 let note = format!("{}={name} is a name: using {}={read}", host.name, address.name);
                 Some((read, Some(note)))
             }
-            _ => Some((self.read(host, value::service_host)?, None)),
+            _ => Some((self.optional(host, value::service_host)?, None)),
         }
     }
 
     /// POD_NAME, else HOSTNAME. Where it must also be a Pod's name, `names_a_pod`.
-    pub fn identity(&mut self, names_a_pod: bool) -> Option<String> {
+    pub fn identity(&mut self, names_a_pod: bool) -> String {
         let parse = if names_a_pod { value::dns_subdomain } else { value::identity };
         let variable = if self.given(&POD_NAME).is_some() { &POD_NAME } else { &HOSTNAME };
         if self.given(variable).is_none() {
@@ -221,9 +219,9 @@ impl<'a> Reader<'a> {
     }
 
     /// The election's durations, checked against each other; with a COMMAND, whether they leave room to stop it.
-    pub fn timing(&mut self, with_command: bool) -> Option<Timing> {
+    pub fn timing(&mut self, with_command: bool) -> Timing {
         let [lease, deadline, retry, interval] = [&LEASE_DURATION, &RENEWAL_DEADLINE, &RETRY_PERIOD, &RENEW_INTERVAL]
-            .map(|variable| self.read(variable, value::interval));
+            .map(|variable| self.optional(variable, value::interval));
         // A value that can't be read must not hide what is wrong between the others: zero stands in for it, and what
         // is then said about zero is left out.
         let [lease_or_zero, deadline_or_zero, retry_or_zero] = [lease, deadline, retry].map(Option::unwrap_or_default);
@@ -243,7 +241,7 @@ impl<'a> Reader<'a> {
         if with_command && let (Some(lease), Some(deadline)) = (lease, deadline) {
             self.room_to_stop(lease, deadline);
         }
-        timing.ok()
+        timing.unwrap_or_default()
     }
 
     /// Between the renewal deadline and the lease duration a COMMAND is asked to stop, then killed and reaped

@@ -104,13 +104,8 @@ pub use runtime::Leadership;
 
 /// The snippets of the documents for people compile, too.
 #[cfg(doctest)]
-mod documents {
-    #[doc = include_str!("../README.md")]
-    struct Readme;
-    #[doc = include_str!("../docs/guide.md")]
-    struct Guide;
-    #[doc = include_str!("../docs/migration.md")]
-    struct Migration;
-    #[doc = include_str!("../docs/election.md")]
-    struct Election;
-}
+#[doc = include_str!("../README.md")]
+#[doc = include_str!("../docs/guide.md")]
+#[doc = include_str!("../docs/migration.md")]
+#[doc = include_str!("../docs/election.md")]
+struct Documents;

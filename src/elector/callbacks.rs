@@ -3,9 +3,9 @@
 //! THREADS. The election's thread only puts notices in a queue, so a callback that takes its time delays other
 //! callbacks and the start of the work, but no renewal.
 
-use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::mpsc::{Receiver, Sender};
+use std::thread;
 
 use super::Stopped;
 use crate::election::Event;
@@ -13,16 +13,12 @@ use crate::runtime::Leadership;
 use crate::runtime::inbox::Inbox;
 use crate::runtime::{Message, Observer};
 
-type OnStarted = Box<dyn FnMut(&Leadership) + Send>;
-type OnStopped = Box<dyn FnMut(&Stopped) + Send>;
-type OnNewLeader = Box<dyn FnMut(Option<&str>) + Send>;
-
 /// What the caller wants to be told.
 #[derive(Default)]
 pub(super) struct Callbacks {
-    pub(super) started: Option<OnStarted>,
-    pub(super) stopped: Option<OnStopped>,
-    pub(super) new_leader: Option<OnNewLeader>,
+    pub(super) started: Option<Box<dyn FnMut(&Leadership) + Send>>,
+    pub(super) stopped: Option<Box<dyn FnMut(&Stopped) + Send>>,
+    pub(super) new_leader: Option<Box<dyn FnMut(Option<&str>) + Send>>,
 }
 
 /// Something that has happened.
@@ -31,9 +27,6 @@ pub(super) enum Notice {
     Stopped(Stopped),
     NewLeader(Option<String>),
 }
-
-/// What a thread panicked with.
-type Panic = Box<dyn Any + Send>;
 
 impl Callbacks {
     /// Passes notices on until there are no more; a term goes to the work after it was announced.
@@ -46,7 +39,7 @@ impl Callbacks {
         notices: &Receiver<Notice>,
         terms: &Sender<Leadership>,
         inbox: &Inbox<Message>,
-    ) -> Result<(), Panic> {
+    ) -> thread::Result<()> {
         let mut outcome = Ok(());
         for notice in notices {
             if outcome.is_ok() {

@@ -55,14 +55,12 @@ impl Elector {
 
 fn from_environment(lease: String, env: &dyn Fn(&str) -> Option<OsString>) -> Result<ElectorBuilder, ElectorError> {
     let mut reader = Reader::new(env, &namespace_file);
-    let access = reader.access(Some(lease));
-    let identity = reader.identity(false);
-    let (pod_uid, pod_revision) = (reader.read(&POD_UID, visible_id), reader.read(&POD_REVISION, visible_id));
+    let (access, identity) = (reader.access(lease), reader.identity(false));
+    let (pod_uid, pod_revision) = (reader.optional(&POD_UID, visible_id), reader.optional(&POD_REVISION, visible_id));
     let timing = reader.timing(false);
-    let (Some(access), Some(identity), Some(timing), []) = (access, identity, timing, reader.mistakes.as_slice())
-    else {
+    if !reader.mistakes.is_empty() {
         return Err(ElectorError::Settings(Mistakes(reader.mistakes)));
-    };
+    }
     if let Some(note) = &access.api_note {
         info!("{note}");
     }

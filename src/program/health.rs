@@ -17,11 +17,11 @@ use crate::runtime::{Message, STACK};
 pub(crate) fn watch_over(health: Health, inbox: Inbox<Message>) -> io::Result<()> {
     inbox.post(Message::Fit(false));
     let watch = move || {
-        let url = health.url.to_string();
+        let url = &health.url;
         let agent = plain_agent();
         let mut gate = Gate::new(health.failures);
         loop {
-            let answer = ask(&agent, &url, health.interval);
+            let answer = ask(&agent, url, health.interval);
             if let Err(reason) = &answer {
                 debug!("GET {url}: {reason}");
             }

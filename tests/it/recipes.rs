@@ -241,10 +241,8 @@ fn names_ports_and_times_agree() {
             assert!(ports.iter().any(|(port, _)| *port == target), "{name}: {target} is no container's");
         }
         if let Some(health) = &config.health {
-            assert!(
-                numbers.contains(&health.url.port.to_string()) && health.url.port != config.port,
-                "{name}: {health:?}"
-            );
+            let port = health.url.split([':', '/']).nth(4).unwrap_or_default().to_owned();
+            assert!(numbers.contains(&port) && port != config.port.to_string(), "{name}: {health:?}");
         }
         let grace = pod["terminationGracePeriodSeconds"].as_u64().unwrap();
         assert!(grace > (config.timing.lease_duration() + config.drain_timeout).as_secs(), "{name}: {grace} s");

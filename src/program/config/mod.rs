@@ -13,14 +13,13 @@ mod value;
 mod tests;
 
 use std::ffi::OsString;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use self::help::{help, misspelt};
 use crate::election::Timing;
 pub use crate::environment::VARIABLES;
-use crate::environment::{Host, LeaseAccess, Mistakes, Reader};
+use crate::environment::{LeaseAccess, Mistakes, Reader};
 
 /// What the program was asked to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -118,35 +117,19 @@ pub struct ServiceConfig {
 /// The health gate.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Health {
-    /// Answers 2xx while the workload is healthy.
-    pub url: LoopbackUrl,
+    /// Answers 2xx while the workload is healthy: `http://`, a loopback address or localhost, port, path.
+    pub url: String,
     /// Between two checks.
     pub interval: Duration,
     /// How many failures in a row make a leader yield; at least 1.
     pub failures: u32,
 }
 
-/// An `http://` URL on this machine.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct LoopbackUrl {
-    /// A loopback address, or localhost.
-    pub host: Host,
-    /// The port.
-    pub port: u16,
-    /// Path and query; begins with `/`.
-    pub path: String,
-}
-
-impl fmt::Display for LoopbackUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}:{}{}", self.host, self.port, self.path)
-    }
-}
-
 /// The form of the log.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum LogFormat {
     /// For people.
+    #[default]
     Text,
     /// One JSON object a line.
     Json,
@@ -160,8 +143,6 @@ pub fn parse(
     namespace_file: &dyn Fn(&Path) -> Result<String, String>,
 ) -> Result<Invocation, Mistakes> {
     let mut reader = Reader::new(env, namespace_file);
-    match reader.invocation(args) {
-        Some(invocation) if reader.mistakes.is_empty() => Ok(invocation),
-        _ => Err(Mistakes(reader.mistakes)),
-    }
+    let invocation = reader.invocation(args);
+    if reader.mistakes.is_empty() { Ok(invocation) } else { Err(Mistakes(reader.mistakes)) }
 }

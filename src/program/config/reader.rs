@@ -15,7 +15,7 @@ impl Reader<'_> {
     }
 
     /// What the arguments ask for, with what it needs from the environment.
-    pub(super) fn invocation(&mut self, args: &[OsString]) -> Option<Invocation> {
+    pub(super) fn invocation(&mut self, args: &[OsString]) -> Invocation {
         let (before, command) = match args.iter().position(|arg| arg == "--") {
             Some(at) => (&args[..at], Some(args[at + 1..].to_vec())),
             None => (args, None),
@@ -24,8 +24,8 @@ impl Reader<'_> {
         let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
         for word in &words {
             match *word {
-                "--help" | "-h" => return Some(Invocation::Help),
-                "--version" | "-V" => return Some(Invocation::Version),
+                "--help" | "-h" => return Invocation::Help,
+                "--version" | "-V" => return Invocation::Version,
                 _ => {}
             }
         }
@@ -33,29 +33,31 @@ impl Reader<'_> {
             self.argument("--", "a COMMAND goes with no subcommand: leasehold -- COMMAND ARG...");
         }
         match words[..] {
-            ["status", ref options @ ..] => self.status(options).map(Invocation::Status),
-            ["yield", ref options @ ..] => self.hand_over(options).map(Invocation::Yield),
-            ["install", ..] => self.install_folder(&before[1..]).map(Invocation::Install),
+            ["status", ref options @ ..] => Invocation::Status(self.status(options)),
+            ["yield", ref options @ ..] => Invocation::Yield(self.hand_over(options)),
+            ["install", ..] => Invocation::Install(self.install_folder(&before[1..])),
             _ => {
                 words.iter().for_each(|word| self.unknown(word));
-                self.run(command).map(Invocation::Run)
+                Invocation::Run(self.run(command))
             }
         }
     }
 
-    fn status(&mut self, options: &[&str]) -> Option<StatusConfig> {
+    fn status(&mut self, options: &[&str]) -> StatusConfig {
         for word in options.iter().filter(|word| !matches!(**word, "--json" | "--watch")) {
             self.argument(word, "unknown; status takes --json and --watch");
         }
-        let (json, watch) = (options.contains(&"--json"), options.contains(&"--watch"));
-        let (access, log, service) = (self.lease_access(), self.log(false), self.service());
-        Some(StatusConfig { access: access?, log: log?, service, json, watch })
+        StatusConfig {
+            access: self.lease_access(),
+            log: self.log(false),
+            service: self.service(),
+            json: options.contains(&"--json"),
+            watch: options.contains(&"--watch"),
+        }
     }
 
-    fn hand_over(&mut self, options: &[&str]) -> Option<YieldConfig> {
-        let to = self.yield_to(options);
-        let (access, log) = (self.lease_access(), self.log(false));
-        Some(YieldConfig { access: access?, log: log?, to })
+    fn hand_over(&mut self, options: &[&str]) -> YieldConfig {
+        YieldConfig { to: self.yield_to(options), access: self.lease_access(), log: self.log(false) }
     }
 
     fn yield_to(&mut self, options: &[&str]) -> Option<String> {
@@ -80,15 +82,14 @@ impl Reader<'_> {
         to
     }
 
-    fn install_folder(&mut self, given: &[OsString]) -> Option<PathBuf> {
-        if let [folder] = given
-            && !folder.is_empty()
-            && !folder.to_string_lossy().starts_with('-')
-        {
-            return Some(folder.into());
+    fn install_folder(&mut self, given: &[OsString]) -> PathBuf {
+        match given {
+            [folder] if !folder.is_empty() && !folder.to_string_lossy().starts_with('-') => folder.into(),
+            _ => {
+                self.argument("install", "takes one folder, to put the binary into: leasehold install FOLDER");
+                PathBuf::new()
+            }
         }
-        self.argument("install", "takes one folder, to put the binary into: leasehold install FOLDER");
-        None
     }
 
     fn unknown(&mut self, word: &str) {
@@ -103,63 +104,49 @@ impl Reader<'_> {
         self.argument(word, hint);
     }
 
-    fn run(&mut self, command: Option<Vec<OsString>>) -> Option<Config> {
+    fn run(&mut self, command: Option<Vec<OsString>>) -> Config {
         if command.as_ref().is_some_and(|command| command.first().is_none_or(|program| program.is_empty())) {
             self.argument("--", "nothing to run after it; write leasehold -- COMMAND ARG...");
         }
-        let access = self.lease_access();
-        let log = self.log(command.is_some());
-        let service = self.service();
-        // With routing the identity is also the name of the Pod to label.
-        let identity = self.identity(self.given(&SERVICE_NAME).is_some());
-        let pod_uid = self.read(&POD_UID, visible_id);
-        let pod_revision = self.read(&POD_REVISION, visible_id);
-        let timing = self.timing(command.is_some());
-        let port = self.read(&PORT, value::port_or_zero);
-        let task_interval = self.read(&TASK_INTERVAL, interval);
-        let health = self.health();
-        let events = self.read(&EVENTS, value::switch);
-        let drain_timeout = self.read(&DRAIN_TIMEOUT, duration);
-        Some(Config {
-            access: access?,
-            log: log?,
-            identity: identity?,
-            pod_uid,
-            pod_revision,
-            timing: timing?,
-            service,
-            port: port?,
-            task_interval: task_interval?,
-            health,
-            events: events?,
-            drain_timeout: drain_timeout?,
+        Config {
+            access: self.lease_access(),
+            log: self.log(command.is_some()),
+            // With routing the identity is also the name of the Pod to label.
+            identity: self.identity(self.given(&SERVICE_NAME).is_some()),
+            pod_uid: self.optional(&POD_UID, visible_id),
+            pod_revision: self.optional(&POD_REVISION, visible_id),
+            timing: self.timing(command.is_some()),
+            service: self.service(),
+            port: self.read(&PORT, value::port_or_zero),
+            task_interval: self.read(&TASK_INTERVAL, interval),
+            health: self.health(),
+            events: self.read(&EVENTS, value::switch),
+            drain_timeout: self.read(&DRAIN_TIMEOUT, duration),
             command,
-        })
+        }
     }
 
-    fn lease_access(&mut self) -> Option<LeaseAccess> {
+    fn lease_access(&mut self) -> LeaseAccess {
         let lease_name = self.read(&LEASE_NAME, dns_subdomain);
         self.access(lease_name)
     }
 
     /// With a COMMAND RUST_LOG is the COMMAND's too, and other loggers read more into it than ours.
-    fn log(&mut self, with_command: bool) -> Option<LogConfig> {
+    fn log(&mut self, with_command: bool) -> LogConfig {
         let parse = if with_command { |text: &str| Ok(text.to_owned()) } else { value::log_filter };
-        let filter = self.read(&RUST_LOG, parse);
-        let format = self.read(&LOG_FORMAT, value::log_format);
-        Some(LogConfig { filter: filter?, format: format? })
+        LogConfig { filter: self.read(&RUST_LOG, parse), format: self.read(&LOG_FORMAT, value::log_format) }
     }
 
     fn service(&mut self) -> Option<ServiceConfig> {
-        let name = self.read(&SERVICE_NAME, dns_label);
+        let name = self.optional(&SERVICE_NAME, dns_label);
         let route_label = self.read(&ROUTE_LABEL, value::label_key);
-        Some(ServiceConfig { name: name?, route_label: route_label? })
+        Some(ServiceConfig { name: name?, route_label })
     }
 
     fn health(&mut self) -> Option<Health> {
-        let url = self.read(&HEALTH_URL, value::health_url);
+        let url = self.optional(&HEALTH_URL, value::health_url);
         let interval = self.read(&HEALTH_INTERVAL, interval);
         let failures = self.read(&HEALTH_FAILURES, value::count);
-        Some(Health { url: url?, interval: interval?, failures: failures? })
+        Some(Health { url: url?, interval, failures })
     }
 }

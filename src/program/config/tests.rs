@@ -141,7 +141,7 @@ fn everything_can_be_set() {
             port: 0,
             task_interval: Duration::from_millis(250),
             health: Some(Health {
-                url: LoopbackUrl { host: Host::Ip("::1".parse().unwrap()), port: 9000, path: "/healthz?deep=1".into() },
+                url: "http://[::1]:9000/healthz?deep=1".into(),
                 interval: Duration::from_millis(500),
                 failures: 1,
             }),
@@ -150,7 +150,6 @@ fn everything_can_be_set() {
             command: Some(vec!["worker".into(), "--json".into(), "status".into()]),
         }
     );
-    assert_eq!(config.health.unwrap().url.to_string(), "http://[::1]:9000/healthz?deep=1");
 }
 
 #[test]
@@ -461,7 +460,7 @@ fn small_choices_are_read_in_every_spelling() {
     {
         run(&[], &[("HEALTH_URL", text)]);
     }
-    assert_eq!(value::health_url("http://localhost?x").unwrap().to_string(), "http://localhost:80/?x");
+    assert_eq!(value::health_url("http://localhost?x").unwrap(), "http://localhost:80/?x");
 }
 
 #[test]

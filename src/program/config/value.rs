@@ -2,7 +2,7 @@
 //!
 //! PURE. As `environment::value`: each function returns the value, or what is wrong and what would be right.
 
-use super::{LogFormat, LoopbackUrl};
+use super::LogFormat;
 use crate::environment::shown;
 use crate::environment::value::{Problem, Scheme, Url, dns_subdomain};
 use crate::kube::url::digits;
@@ -75,15 +75,15 @@ pub(super) fn label_key(text: &str) -> Result<String, Problem> {
 }
 
 /// The URL whose answer tells whether the workload is healthy.
-pub(super) fn health_url(text: &str) -> Result<LoopbackUrl, Problem> {
+pub(super) fn health_url(text: &str) -> Result<String, Problem> {
     let Url { scheme, host, port, rest } = Url::parse(text)?;
     if scheme != Scheme::Http || !host.ip().is_loopback() {
         return Err("must be http:// to a loopback address (127.0.0.1, [::1], localhost): it asks a neighbour in the \
                     same Pod"
             .into());
     }
-    let path = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
-    Ok(LoopbackUrl { host, port, path })
+    let slash = if rest.starts_with('/') { "" } else { "/" };
+    Ok(format!("http://{host}:{port}{slash}{rest}"))
 }
 
 #[cfg(test)]
