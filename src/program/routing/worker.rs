@@ -138,9 +138,8 @@ impl Worker {
             self.update_watch();
             let event_at = self.next_event_at();
             let late = self.drain_until.is_some_and(|until| sys::boot_time() >= until);
-            match self.drained {
-                Some(elsewhere) if event_at.is_none() || late => return elsewhere,
-                _ => {}
+            if let Some(elsewhere) = self.drained.filter(|_| event_at.is_none() || late) {
+                return elsewhere;
             }
             // A message that waits goes before an Event: it may have to do with the Service.
             let due = [self.wake, self.idle_at, event_at].into_iter().flatten().min();
