@@ -64,14 +64,7 @@ impl fmt::Display for ElectorError {
     }
 }
 
-impl std::error::Error for ElectorError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            ElectorError::System { error, .. } => Some(error),
-            ElectorError::Settings(_) | ElectorError::Credentials(_) | ElectorError::Api(_) => None,
-        }
-    }
-}
+impl std::error::Error for ElectorError {}
 
 impl Elector {
     /// A candidate called `identity` (unique among the candidates: the Pod's name, say) for the Lease

@@ -13,15 +13,16 @@ use log::{Level, LevelFilter};
 use serde_json::json;
 
 use crate::kube::status::one_line;
-use crate::program::config::LogFormat;
+use crate::program::config::{LogConfig, LogFormat};
 use crate::sys;
 use crate::sys::line_writer::DroppingWriter;
 
 /// Starts logging, once a process.
-pub fn start(filter: &str, format: LogFormat) {
+pub fn start(config: &LogConfig) {
+    let format = config.format;
     let mut builder = Builder::new();
     // tiny_http logs an error each time it is stopped; what matters is logged by `http`. RUST_LOG can turn it on again.
-    builder.filter_module("tiny_http", LevelFilter::Off).parse_filters(filter);
+    builder.filter_module("tiny_http", LevelFilter::Off).parse_filters(&config.filter);
     builder
         .format(move |out, record| out.write_all(line(format, record.level(), &record.args().to_string()).as_bytes()));
     // Without a descriptor to spare (none is open yet) the log may wait for its reader.

@@ -30,7 +30,7 @@ use crate::environment::LeaseAccess;
 use crate::environment::connect::namespace_file;
 use crate::kube::audit::AT_THE_END;
 use crate::kube::{Client, ClientOptions, Credentials, ObservedCall};
-use crate::program::config::{Config, Invocation, LogConfig};
+use crate::program::config::{Config, Invocation};
 use crate::program::http::HttpLimits;
 use crate::program::leader_loop::Work;
 use crate::program::metrics::Metrics;
@@ -56,32 +56,16 @@ pub fn main() -> ExitCode {
     let arguments: Vec<_> = env::args_os().skip(1).collect();
     match config::parse(&arguments, &|name| env::var_os(name), &namespace_file) {
         Ok(Invocation::Run(config)) => take_part(&config),
-        Ok(Invocation::Status(config)) => {
-            start_log(&config.log);
-            finish(cli::status(&config))
-        }
-        Ok(Invocation::Yield(config)) => {
-            start_log(&config.log);
-            finish(cli::hand_over(&config))
-        }
+        Ok(Invocation::Status(config)) => finish(cli::status(&config)),
+        Ok(Invocation::Yield(config)) => finish(cli::hand_over(&config)),
         Ok(Invocation::Install(folder)) => finish(cli::install(&folder)),
-        Ok(Invocation::Help) => {
-            print!("{}", config::help());
-            ExitCode::SUCCESS
-        }
-        Ok(Invocation::Version) => {
-            println!("leasehold {}", env!("CARGO_PKG_VERSION"));
-            ExitCode::SUCCESS
-        }
+        Ok(Invocation::Help) => finish(cli::print_line(config::help().trim_end())),
+        Ok(Invocation::Version) => finish(cli::print_line(concat!("leasehold ", env!("CARGO_PKG_VERSION")))),
         Err(mistakes) => {
             eprintln!("leasehold: the configuration is wrong:\n{mistakes}");
             ExitCode::from(MISCONFIGURED)
         }
     }
-}
-
-fn start_log(log: &LogConfig) {
-    log::start(&log.filter, log.format);
 }
 
 fn finish(outcome: Result<(), String>) -> ExitCode {
@@ -98,22 +82,14 @@ fn finish(outcome: Result<(), String>) -> ExitCode {
 ///
 /// Signals are blocked before any thread starts, and here alone: `status --watch` ends at Ctrl-C as any program does.
 fn take_part(config: &Config) -> ExitCode {
-    let signals = match Signals::block() {
-        Ok(signals) => signals,
-        Err(error) => {
-            eprintln!("leasehold: signals cannot be blocked: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    start_log(&config.log);
+    let signals = Signals::block();
+    log::start(&config.log);
     warn_of_misspelt_variables();
-    match try_run(config, signals) {
-        Ok(code) => code,
-        Err(problem) => {
-            error!("{problem}");
-            ExitCode::FAILURE
-        }
-    }
+    let signals = signals.map_err(|error| format!("signals cannot be blocked: {error}"));
+    signals.and_then(|signals| try_run(config, signals)).unwrap_or_else(|problem| {
+        error!("{problem}");
+        ExitCode::FAILURE
+    })
 }
 
 fn warn_of_misspelt_variables() {
@@ -141,10 +117,16 @@ fn try_run(config: &Config, signals: Signals) -> Result<ExitCode, String> {
     }
     info!("candidate {} for the Lease {lease} at {}", config.identity, config.access.api_url);
 
-    let Some(options) = client_options(config, &metrics, &inbox)? else {
+    let mut options = config.access.client_options()?;
+    let counts = Arc::clone(&metrics);
+    options.observer = Some(Arc::new(move |call: &ObservedCall<'_>| {
+        counts.request(call.request.verb.method(), call.status, call.host, call.duration);
+    }));
+    let Some(credentials) = wait_for_credentials(config, &inbox) else {
         http.stop();
         return Ok(ExitCode::SUCCESS); // Told to end before there was anything to take part with.
     };
+    options.credentials = credentials;
     // Only now: the wait for the credentials reads the election's inbox, and would drop a message about health.
     if let Some(health) = config.health.clone() {
         health::watch_over(health, inbox.clone()).map_err(|error| format!("the thread for HEALTH_URL: {error}"))?;
@@ -209,21 +191,6 @@ fn take_signals(signals: Signals, inbox: &Inbox<Message>, work: Work) -> io::Res
 
 /// The credentials may come later than the process (a volume that is still being mounted): it waits for them.
 /// `None`: told to end while waiting.
-fn client_options(
-    config: &Config,
-    metrics: &Arc<Metrics>,
-    inbox: &Inbox<Message>,
-) -> Result<Option<ClientOptions>, String> {
-    let mut options = config.access.client_options()?;
-    let metrics = Arc::clone(metrics);
-    options.observer = Some(Arc::new(move |call: &ObservedCall<'_>| {
-        metrics.request(call.request.verb.method(), call.status, call.host, call.duration);
-    }));
-    let Some(credentials) = wait_for_credentials(config, inbox) else { return Ok(None) };
-    options.credentials = credentials;
-    Ok(Some(options))
-}
-
 fn wait_for_credentials(config: &Config, inbox: &Inbox<Message>) -> Option<Option<Arc<Credentials>>> {
     let mut last = None;
     loop {

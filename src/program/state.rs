@@ -3,9 +3,7 @@
 //! IO: reads the boot clock. The election's thread writes it, and waits here only while a few values are copied.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use crate::election::{Snapshot, Version};
 use crate::program::config::Config;
@@ -21,19 +19,16 @@ const HISTORY: usize = 20;
 
 /// Shared between the election's thread and those that answer HTTP.
 pub(crate) struct SharedState {
-    lease: String,
-    pod: String,
-    service: Option<String>,
-    lease_duration: Duration,
-    renewal_deadline: Duration,
+    config: Config,
     metrics: Arc<Metrics>,
     watchdog: Arc<Watchdog>,
-    answered: AtomicBool,
     known: Mutex<Known>,
 }
 
 #[derive(Default)]
 struct Known {
+    /// Whether the API server has ever answered.
+    answered: bool,
     lease: Option<Snapshot>,
     token: Option<Version>,
     history: VecDeque<TransitionView>,
@@ -43,21 +38,11 @@ struct Known {
 
 impl SharedState {
     pub(crate) fn new(config: &Config, metrics: Arc<Metrics>, watchdog: Arc<Watchdog>) -> SharedState {
-        SharedState {
-            lease: format!("{}/{}", config.access.namespace, config.access.lease_name),
-            pod: config.identity.clone(),
-            service: config.service.as_ref().map(|service| service.name.clone()),
-            lease_duration: config.timing.lease_duration(),
-            renewal_deadline: config.timing.renewal_deadline(),
-            metrics,
-            watchdog,
-            answered: AtomicBool::new(false),
-            known: Mutex::default(),
-        }
+        SharedState { config: config.clone(), metrics, watchdog, known: Mutex::default() }
     }
 
     pub(crate) fn answered(&self) {
-        self.answered.store(true, Ordering::Relaxed);
+        self.known().answered = true;
     }
 
     pub(crate) fn lease(&self, lease: Option<&Snapshot>, token: Option<Version>) {
@@ -96,47 +81,53 @@ impl SharedState {
 
 impl View for SharedState {
     fn leadership(&self) -> LeadershipView {
-        let known = self.known();
+        let (config, known) = (&self.config, self.known());
         let record = known.lease.as_ref().map(|lease| &lease.record);
         let term = known.term.as_ref().filter(|(term, _)| !term.remaining().is_zero());
         let valid_for = term.map(|(term, _)| term.remaining());
         // Who leads says so of itself with its own token, also in the moment before the Lease is seen to say the same.
-        let leader = term.map(|_| self.pod.clone()).or_else(|| record.and_then(|record| record.holder.clone()));
+        let leader = term.map(|_| config.identity.clone()).or_else(|| record.and_then(|record| record.holder.clone()));
         LeadershipView {
-            lease: self.lease.clone(),
-            pod: self.pod.clone(),
+            lease: format!("{}/{}", config.access.namespace, config.access.lease_name),
+            pod: config.identity.clone(),
             leader,
             is_leader: term.is_some(),
             transitions: record.map_or(0, |record| record.transitions),
             fencing_token: term.map(|(term, _)| term.fencing_token()).or(known.token),
             valid_for: valid_for.unwrap_or_default(),
-            renewal_age: valid_for.map(|left| self.renewal_deadline.saturating_sub(left)),
+            renewal_age: valid_for.map(|left| config.timing.renewal_deadline().saturating_sub(left)),
             term: term.map(|(_, began)| sys::boot_time().since(*began)),
             leader_since: record.filter(|record| record.holder.is_some()).and_then(|record| record.acquire_time),
             successor: known.lease.as_ref().and_then(Snapshot::successor).map(str::to_owned),
             history: known.history.iter().cloned().collect(),
-            service: self.service.clone().map(|name| ServiceView { name, target: known.target.clone() }),
+            service: config
+                .service
+                .as_ref()
+                .map(|service| ServiceView { name: service.name.clone(), target: known.target.clone() }),
         }
     }
 
     /// A leader whose term has run out and whose thread has not noticed is stuck; so is one whose timer, or call, is
     /// overdue by a whole lease.
     fn health(&self) -> Result<(), String> {
-        let expired = self.known().term.as_ref().is_some_and(|(term, _)| {
-            !term.is_stopping() && term.valid_until() + self.lease_duration < sys::boot_time()
-        });
+        let lease_duration = self.config.timing.lease_duration();
+        let expired = self
+            .known()
+            .term
+            .as_ref()
+            .is_some_and(|(term, _)| !term.is_stopping() && term.valid_until() + lease_duration < sys::boot_time());
         if expired {
             return Err("the lease is held past its expiry".to_owned());
         }
         let overdue = self.watchdog.overdue();
-        if overdue > self.lease_duration {
+        if overdue > lease_duration {
             return Err(format!("the election has stalled for {} s", overdue.as_secs()));
         }
         Ok(())
     }
 
     fn ready(&self) -> bool {
-        self.answered.load(Ordering::Relaxed)
+        self.known().answered
     }
 
     fn metrics(&self) -> String {
@@ -146,6 +137,8 @@ impl View for SharedState {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::election::{Annotations, Record, Term, Validity};
     use crate::program::config::{self, Invocation};

@@ -12,7 +12,6 @@ pub mod lease_store;
 mod watcher;
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
@@ -58,8 +57,6 @@ pub enum Message {
     Called(Box<Called>),
     /// The version to be replaced was not at hand.
     NotAtHand { call: u64 },
-    /// The observer of the client's calls panicked, so what became of the call is unknown.
-    CallPanicked { call: u64 },
     /// From the watch.
     Watch(WatchUpdate),
     /// All that was started for the term has ended.
@@ -195,11 +192,6 @@ impl<A: Observer> Driver<A> {
             Message::NotAtHand { call } => {
                 self.input(Input::Reply { call, result: Err(election::CallFailure::Conflict) });
             }
-            Message::CallPanicked { call } => {
-                self.call_due = None;
-                let failure = election::CallFailure::Unknown { retry_after: None };
-                self.input(Input::Reply { call, result: Err(failure) });
-            }
             Message::Watch(update) => self.watched(update),
             Message::WorkStopped { token } => {
                 // The Lease is about to be released: from now on no clone may count as held.
@@ -303,10 +295,7 @@ impl<A: Observer> Driver<A> {
     }
 }
 
-/// Makes the Lease's calls, one at a time.
-///
-/// A library user's observer of calls runs on this thread. If it panics, the election must go on: without this thread it
-/// would wait for an answer for ever.
+/// Makes the Lease's calls, one at a time. A panic of a library user's observer ends in the client.
 fn make_calls(client: &Client, jobs: &Receiver<Job>, answers: &Inbox<Message>) {
     loop {
         let job = jobs.recv_timeout(MAX_IDLE).or_else(|_| {
@@ -314,11 +303,8 @@ fn make_calls(client: &Client, jobs: &Receiver<Job>, answers: &Inbox<Message>) {
             jobs.recv()
         });
         let Ok(Job { call, request, limit }) = job else { return };
-        let result = catch_unwind(AssertUnwindSafe(|| client.call(&request, limit)));
-        answers.post(match result {
-            Ok(result) => Message::Called(Box::new(Called { call, request, result })),
-            Err(_) => Message::CallPanicked { call },
-        });
+        let result = client.call(&request, limit);
+        answers.post(Message::Called(Box::new(Called { call, request, result })));
     }
 }
 

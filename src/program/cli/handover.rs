@@ -24,7 +24,7 @@ const TRIES: u32 = 5;
 ///
 /// Why there was no hand-over.
 pub(in crate::program) fn hand_over(config: &YieldConfig) -> Outcome {
-    with_client(&config.access, |client| {
+    with_client(&config.access, &config.log, |client| {
         let to = config.to.as_deref().unwrap_or_default();
         let (holder, lease_duration) = ask(&config.access, &client, to)?;
         if holder == to {

@@ -16,6 +16,8 @@ pub(super) use self::status::status;
 use crate::environment::LeaseAccess;
 use crate::kube::audit::AT_THE_END;
 use crate::kube::{Client, Failure, Lease, Purpose, request};
+use crate::program::config::LogConfig;
+use crate::program::log;
 
 const CALL_LIMIT: Duration = Duration::from_secs(10);
 
@@ -23,7 +25,8 @@ const CALL_LIMIT: Duration = Duration::from_secs(10);
 type Outcome = Result<(), String>;
 
 /// Connects, does it, and waits until the audit log is written.
-fn with_client(access: &LeaseAccess, work: impl FnOnce(Arc<Client>) -> Outcome) -> Outcome {
+fn with_client(access: &LeaseAccess, log: &LogConfig, work: impl FnOnce(Arc<Client>) -> Outcome) -> Outcome {
+    log::start(log);
     let mut options = access.client_options()?;
     options.credentials = access.credentials().map_err(|error| error.to_string())?;
     let audit = options.audit.clone();
@@ -43,6 +46,6 @@ fn get_lease(access: &LeaseAccess, client: &Client, purpose: Purpose) -> Result<
     }
 }
 
-fn print_line(line: &str) -> Outcome {
+pub(super) fn print_line(line: &str) -> Outcome {
     writeln!(io::stdout().lock(), "{line}").map_err(|error| format!("standard output: {error}"))
 }

@@ -26,7 +26,7 @@ const POLL: Duration = Duration::from_secs(2);
 ///
 /// What could not be read, and why.
 pub(in crate::program) fn status(config: &StatusConfig) -> Outcome {
-    with_client(&config.access, |client| {
+    with_client(&config.access, &config.log, |client| {
         if config.watch {
             return follow(config, &client);
         }
