@@ -179,8 +179,8 @@ impl ElectorBuilder {
     }
 
     /// Called when another candidate is seen to hold the Lease than before, or none; also when it is this one.
-    pub fn on_new_leader(mut self, callback: impl FnMut(Option<&str>) + Send + 'static) -> ElectorBuilder {
-        self.callbacks.new_leader = Some(Box::new(callback));
+    pub fn on_new_leader(mut self, mut callback: impl FnMut(Option<&str>) + Send + 'static) -> ElectorBuilder {
+        self.callbacks.new_leader = Some(Box::new(move |leader| callback(leader.as_deref())));
         self
     }
 

@@ -13,12 +13,14 @@ use crate::runtime::Leadership;
 use crate::runtime::inbox::Inbox;
 use crate::runtime::{Message, Observer};
 
+type Callback<T> = Option<Box<dyn FnMut(&T) + Send>>;
+
 /// What the caller wants to be told.
 #[derive(Default)]
 pub(super) struct Callbacks {
-    pub(super) started: Option<Box<dyn FnMut(&Leadership) + Send>>,
-    pub(super) stopped: Option<Box<dyn FnMut(&Stopped) + Send>>,
-    pub(super) new_leader: Option<Box<dyn FnMut(Option<&str>) + Send>>,
+    pub(super) started: Callback<Leadership>,
+    pub(super) stopped: Callback<Stopped>,
+    pub(super) new_leader: Callback<Option<String>>,
 }
 
 /// Something that has happened.
@@ -62,7 +64,7 @@ impl Callbacks {
         match notice {
             Notice::Started(leadership) => self.started.as_mut().map(|started| started(leadership)),
             Notice::Stopped(how) => self.stopped.as_mut().map(|stopped| stopped(how)),
-            Notice::NewLeader(leader) => self.new_leader.as_mut().map(|new_leader| new_leader(leader.as_deref())),
+            Notice::NewLeader(leader) => self.new_leader.as_mut().map(|new_leader| new_leader(leader)),
         };
     }
 }

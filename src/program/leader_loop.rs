@@ -98,13 +98,8 @@ impl Work {
         self.inbox.post(Message::WorkStopped { token });
     }
 
-    /// The term has ended. (The loop asks its leadership.)
-    pub(crate) fn stop(&self) {
-        self.stop_with(Signal::Terminate);
-    }
-
-    /// This signal asks the process to end: the COMMAND gets the same one.
-    pub(crate) fn stop_with(&self, signal: Signal) {
+    /// The term has ended, or this signal asks the process to end: the COMMAND gets it. (The loop asks its leadership.)
+    pub(crate) fn stop(&self, signal: Signal) {
         if let Kind::Command(supervisor) = &self.kind {
             supervisor.stop(signal);
         }

@@ -182,7 +182,7 @@ fn take_signals(signals: Signals, inbox: &Inbox<Message>, work: Work) -> io::Res
             if let Err(error) = signals.exit_at_the_next() {
                 warn!("a second signal will not end the process at once: {error}");
             }
-            work.stop_with(signal);
+            work.stop(signal);
             shutdown.post(Message::Shutdown);
         }
     });

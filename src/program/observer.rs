@@ -14,7 +14,7 @@ use super::state::SharedState;
 use crate::election::{Ending, Event, Snapshot, Version};
 use crate::kube::{CallError, Failure, Purpose};
 use crate::runtime::{Leadership, Observer, describe};
-use crate::sys;
+use crate::sys::{self, Signal};
 
 /// What the election reports to.
 pub(super) struct ProgramObserver<'a> {
@@ -38,7 +38,7 @@ impl Observer for ProgramObserver<'_> {
 
     fn stop_work(&mut self) {
         self.leads = false;
-        self.work.stop();
+        self.work.stop(Signal::Terminate);
     }
 
     fn event(&mut self, event: &Event) {

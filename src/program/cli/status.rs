@@ -113,50 +113,43 @@ impl LeaseStatus<'_> {
     }
 
     fn to_text(&self) -> String {
-        let mut rows = vec![("Lease", self.lease_name())];
+        let mut rows = vec![("Lease", Some(self.lease_name()))];
         match &self.lease {
-            None => rows.push(("leader", "nobody: there is no such Lease yet".into())),
-            Some(lease) => self.lease_rows(lease, &mut rows),
+            None => rows.push(("leader", Some("nobody: there is no such Lease yet".into()))),
+            Some(lease) => rows.extend(self.lease_rows(lease)),
         }
-        if let Some((name, target)) = self.target() {
-            let target = match target {
-                Err(error) => error.clone(),
-                Ok(None) => "no Pod in particular".into(),
-                Ok(Some(target)) if self.agrees() == Some(true) => format!("{target} (the leader)"),
-                Ok(Some(target)) => format!("{target} (NOT the leader)"),
-            };
-            rows.push(("Service", format!("{name} -> {target}")));
-        }
-        rows.iter().map(|(name, value)| format!("{name:14}{value}")).collect::<Vec<_>>().join("\n")
+        let service = self.target().map(|(name, target)| match target {
+            Err(error) => format!("{name} -> {error}"),
+            Ok(None) => format!("{name} -> no Pod in particular"),
+            Ok(Some(target)) if self.agrees() == Some(true) => format!("{name} -> {target} (the leader)"),
+            Ok(Some(target)) => format!("{name} -> {target} (NOT the leader)"),
+        });
+        rows.push(("Service", service));
+        let lines = rows.into_iter().filter_map(|(name, value)| Some(format!("{name:14}{}", value?)));
+        lines.collect::<Vec<_>>().join("\n")
     }
 
-    fn lease_rows(&self, lease: &Snapshot, rows: &mut Vec<(&'static str, String)>) {
+    fn lease_rows(&self, lease: &Snapshot) -> [(&'static str, Option<String>); 8] {
         let Snapshot { record, annotations, coordinated, .. } = lease;
-        rows.push(("leader", record.holder.clone().unwrap_or_else(|| "nobody".into())));
-        if record.holder.is_some() {
-            if let Some(since) = record.acquire_time {
-                rows.push(("held for", format!("{} (since {since})", human(self.since(since)))));
-            }
-            rows.push(("renewed", self.renewed(record)));
-        }
-        rows.push(("transitions", record.transitions.to_string()));
-        match &annotations.token {
-            Some(token) => rows.push(("fencing token", token.clone())),
-            // No write can state the version it will get, and that version is the token.
-            None if record.holder.is_some() && annotations.incarnation.is_some() => {
-                rows.push(("fencing token", "not published yet: the leader's first renewal publishes it".into()));
-            }
-            None => {}
-        }
-        if let Some(successor) = lease.successor() {
-            rows.push(("successor", successor.to_owned()));
-        }
-        if let Some(to) = &annotations.yield_to {
-            rows.push(("asked", if to.is_empty() { "to hand over".into() } else { format!("to hand over to {to}") }));
-        }
-        if *coordinated {
-            rows.push(("strategy", "set: coordinated leader election names the holder".into()));
-        }
+        let held = record.holder.is_some();
+        let since = record.acquire_time.filter(|_| held);
+        // No write can state the version it will get, and that version is the token.
+        let unpublished = (held && annotations.incarnation.is_some())
+            .then(|| "not published yet: the leader's first renewal publishes it".to_owned());
+        let asked = annotations.yield_to.as_deref().map(|to| match to {
+            "" => "to hand over".to_owned(),
+            _ => format!("to hand over to {to}"),
+        });
+        [
+            ("leader", Some(record.holder.clone().unwrap_or_else(|| "nobody".into()))),
+            ("held for", since.map(|since| format!("{} (since {since})", human(self.since(since))))),
+            ("renewed", held.then(|| self.renewed(record))),
+            ("transitions", Some(record.transitions.to_string())),
+            ("fencing token", annotations.token.clone().or(unpublished)),
+            ("successor", lease.successor().map(str::to_owned)),
+            ("asked", asked),
+            ("strategy", coordinated.then(|| "set: coordinated leader election names the holder".into())),
+        ]
     }
 
     fn renewed(&self, record: &Record) -> String {

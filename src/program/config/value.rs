@@ -2,6 +2,8 @@
 //!
 //! PURE. As `environment::value`: each function returns the value, or what is wrong and what would be right.
 
+use log::LevelFilter;
+
 use super::LogFormat;
 use crate::environment::shown;
 use crate::environment::value::{Problem, Scheme, Url, dns_subdomain};
@@ -42,12 +44,10 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat, Problem> {
 ///
 /// The logger would take a misspelt level (`inof`) for a module's name, log that module and silence all others.
 pub(super) fn log_filter(text: &str) -> Result<String, Problem> {
-    let levels = ["off", "error", "warn", "info", "debug", "trace"];
-    let is_level = |word: &str| levels.iter().any(|level| level.eq_ignore_ascii_case(word.trim()));
     let directives = text.split('/').next().unwrap_or_default();
     for directive in directives.split(',').filter(|directive| !directive.trim().is_empty()) {
         let level = directive.rsplit('=').next().unwrap_or_default();
-        if !is_level(level) {
+        if level.trim().parse::<LevelFilter>().is_err() {
             return Err(format!(
                 "\"{}\" is not a level; write off, error, warn, info, debug or trace, or MODULE=LEVEL",
                 shown(level)
@@ -59,15 +59,10 @@ pub(super) fn log_filter(text: &str) -> Result<String, Problem> {
 
 /// A label key: a name, and before it perhaps a DNS subdomain and a slash.
 pub(super) fn label_key(text: &str) -> Result<String, Problem> {
-    let (prefix, name) = match text.split_once('/') {
-        Some((prefix, name)) => (Some(prefix), name),
-        None => (None, text),
-    };
-    let inside = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
-    let ends_well = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
-    let bytes = name.as_bytes();
-    let named =
-        bytes.len() <= 63 && bytes.iter().copied().all(inside) && ends_well(bytes.first()) && ends_well(bytes.last());
+    let (prefix, name) = text.split_once('/').map_or((None, text), |(prefix, name)| (Some(prefix), name));
+    let edge = |c: char| c.is_ascii_alphanumeric();
+    let inside = |c: char| edge(c) || "-_.".contains(c);
+    let named = name.len() <= 63 && name.chars().all(inside) && name.starts_with(edge) && name.ends_with(edge);
     if named && prefix.is_none_or(|prefix| dns_subdomain(prefix).is_ok()) {
         return Ok(text.to_owned());
     }
