@@ -36,6 +36,13 @@ pub struct LeaseAccess {
     pub audit_log: Option<AuditTarget>,
 }
 
+impl LeaseAccess {
+    /// The Lease, as `namespace/name`.
+    pub fn lease(&self) -> String {
+        format!("{}/{}", self.namespace, self.lease_name)
+    }
+}
+
 /// One thing that is wrong in the configuration.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Mistake {

@@ -19,18 +19,12 @@ use crate::sys::{Signal, Signals};
 /// Clones are of one and the same work.
 #[derive(Clone)]
 pub(crate) struct Work {
-    kind: Kind,
+    /// A program that runs only while leading. `None`: "Performing leader tasks...", each interval.
+    command: Option<Supervisor>,
+    interval: Duration,
     inbox: Inbox<Message>,
     /// Gets the process's exit code when the work ends by itself.
     exit: Arc<AtomicI32>,
-}
-
-#[derive(Clone)]
-enum Kind {
-    /// "Performing leader tasks...", each interval.
-    Loop { interval: Duration },
-    /// A program that runs only while leading.
-    Command(Supervisor),
 }
 
 impl Work {
@@ -41,10 +35,10 @@ impl Work {
         inbox: &Inbox<Message>,
         exit: &Arc<AtomicI32>,
     ) -> Result<Work, String> {
-        let kind = match config.command.as_ref().and_then(|command| command.split_first()) {
+        let command = match config.command.as_ref().and_then(|command| command.split_first()) {
             None => {
                 signals.leave_reaping_to_the_kernel();
-                Kind::Loop { interval: config.task_interval }
+                None
             }
             Some((program, args)) => {
                 let spec = CommandSpec {
@@ -57,18 +51,18 @@ impl Work {
                 };
                 let log = inbox.clone();
                 let supervisor = Supervisor::new(signals, spec, move |level, line| log.post(Message::Log(level, line)));
-                Kind::Command(supervisor.map_err(|error| format!("the COMMAND's supervisor: {error}"))?)
+                Some(supervisor.map_err(|error| format!("the COMMAND's supervisor: {error}"))?)
             }
         };
-        Ok(Work { kind, inbox: inbox.clone(), exit: Arc::clone(exit) })
+        Ok(Work { command, interval: config.task_interval, inbox: inbox.clone(), exit: Arc::clone(exit) })
     }
 
     /// A term has begun.
     pub(crate) fn start(&self, leadership: Leadership) {
         let token = leadership.fencing_token();
-        match &self.kind {
-            Kind::Loop { interval } => {
-                let (interval, inbox) = (*interval, self.inbox.clone());
+        match &self.command {
+            None => {
+                let (interval, inbox) = (self.interval, self.inbox.clone());
                 let run = move || {
                     run_loop(interval, &leadership);
                     inbox.post(Message::WorkStopped { token });
@@ -79,7 +73,7 @@ impl Work {
                     self.ended_by_itself(1, token);
                 }
             }
-            Kind::Command(supervisor) => {
+            Some(supervisor) => {
                 let work = self.clone();
                 supervisor.start(token, Arc::new(leadership), move |Ended { how, stopped }| {
                     match how.exit_code().filter(|_| !stopped) {
@@ -100,7 +94,7 @@ impl Work {
 
     /// The term has ended, or this signal asks the process to end: the COMMAND gets it. (The loop asks its leadership.)
     pub(crate) fn stop(&self, signal: Signal) {
-        if let Kind::Command(supervisor) = &self.kind {
+        if let Some(supervisor) = &self.command {
             supervisor.stop(signal);
         }
     }
@@ -108,10 +102,10 @@ impl Work {
     /// What a signal means. True: the process must end. A COMMAND gets those that it may want to interpret; where none
     /// runs, a signal does what it does to any program that does not handle it.
     pub(crate) fn asks_for_the_end(&self, signal: Signal) -> bool {
-        match (signal, &self.kind) {
+        match (signal, &self.command) {
             (Signal::Terminate | Signal::Interrupt, _) => true,
-            (_, Kind::Command(supervisor)) => !supervisor.forward(signal) && signal == Signal::Quit,
-            (_, Kind::Loop { .. }) => matches!(signal, Signal::Quit | Signal::HangUp),
+            (_, Some(supervisor)) => !supervisor.forward(signal) && signal == Signal::Quit,
+            (_, None) => matches!(signal, Signal::Quit | Signal::HangUp),
         }
     }
 }

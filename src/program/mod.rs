@@ -26,20 +26,18 @@ use std::time::Duration;
 use ::log::{debug, error, info, warn};
 
 use crate::election::Identity;
-use crate::environment::LeaseAccess;
 use crate::environment::connect::namespace_file;
 use crate::kube::audit::AT_THE_END;
 use crate::kube::{Client, ClientOptions, Credentials, ObservedCall};
 use crate::program::config::{Config, Invocation};
 use crate::program::http::HttpLimits;
 use crate::program::leader_loop::Work;
-use crate::program::metrics::Metrics;
 use crate::program::observer::ProgramObserver;
 use crate::program::routing::worker::{RoutingOptions, RoutingWorker};
 use crate::program::state::SharedState;
 use crate::runtime::inbox::Inbox;
 use crate::runtime::incarnation::Incarnation;
-use crate::runtime::{self, Driver, Message, Watchdog};
+use crate::runtime::{self, Driver, Message};
 use crate::sys::{self, Signals};
 
 /// How long a node may send connections here after the Service points elsewhere: the change goes through the endpoints
@@ -100,11 +98,8 @@ fn warn_of_misspelt_variables() {
 }
 
 fn try_run(config: &Config, signals: Signals) -> Result<ExitCode, String> {
-    let LeaseAccess { namespace, lease_name, .. } = &config.access;
-    let lease = format!("{namespace}/{lease_name}");
-    let metrics = Arc::new(Metrics::new(lease_name));
-    let watchdog = Arc::new(Watchdog::default());
-    let state = Arc::new(SharedState::new(config, Arc::clone(&metrics), Arc::clone(&watchdog)));
+    let lease = config.access.lease();
+    let state = Arc::new(SharedState::new(config));
     let inbox = Inbox::new().map_err(|error| format!("the election's inbox: {error}"))?;
     let exit = Arc::new(AtomicI32::new(0));
 
@@ -118,9 +113,9 @@ fn try_run(config: &Config, signals: Signals) -> Result<ExitCode, String> {
     info!("candidate {} for the Lease {lease} at {}", config.identity, config.access.api_url);
 
     let mut options = config.access.client_options()?;
-    let counts = Arc::clone(&metrics);
+    let observed = Arc::clone(&state);
     options.observer = Some(Arc::new(move |call: &ObservedCall<'_>| {
-        counts.request(call.request.verb.method(), call.status, call.host, call.duration);
+        observed.metrics.request(call.request.verb.method(), call.status, call.host, call.duration);
     }));
     let Some(credentials) = wait_for_credentials(config, &inbox) else {
         http.stop();
@@ -131,10 +126,10 @@ fn try_run(config: &Config, signals: Signals) -> Result<ExitCode, String> {
     if let Some(health) = config.health.clone() {
         health::watch_over(health, inbox.clone()).map_err(|error| format!("the thread for HEALTH_URL: {error}"))?;
     }
-    let routing = start_routing(config, &options, &metrics, &state)?;
+    let routing = start_routing(config, &options, &state)?;
     let setup = runtime::Setup {
-        namespace: namespace.clone(),
-        lease: lease_name.clone(),
+        namespace: config.access.namespace.clone(),
+        lease: config.access.lease_name.clone(),
         identity: Identity {
             name: config.identity.clone(),
             incarnation: incarnation.name.clone(),
@@ -143,9 +138,9 @@ fn try_run(config: &Config, signals: Signals) -> Result<ExitCode, String> {
         timing: config.timing,
         client: Arc::new(Client::new(options.clone())?),
         inbox,
-        watchdog,
+        watchdog: Arc::clone(&state.watchdog),
     };
-    let observer = ProgramObserver { config, work, routing, state, metrics, has_led: false, leads: false };
+    let observer = ProgramObserver { config, work, routing, state, has_led: false, leads: false };
     let driver = Driver::new(setup, observer).map_err(|error| format!("the election's threads: {error}"))?;
     let ProgramObserver { routing, has_led, .. } = driver.run();
     if let Some(routing) = routing {
@@ -212,7 +207,6 @@ fn wait_for_credentials(config: &Config, inbox: &Inbox<Message>) -> Option<Optio
 fn start_routing(
     config: &Config,
     options: &ClientOptions,
-    metrics: &Arc<Metrics>,
     state: &Arc<SharedState>,
 ) -> Result<Option<RoutingWorker>, String> {
     if config.service.is_none() && !config.events {
@@ -221,7 +215,6 @@ fn start_routing(
     let setup = RoutingOptions {
         config: config.clone(),
         client: Arc::new(Client::new(options.clone())?),
-        metrics: Arc::clone(metrics),
         state: Arc::clone(state),
     };
     RoutingWorker::start(setup).map(Some).map_err(|error| format!("the thread for routing: {error}"))

@@ -8,7 +8,7 @@ use ::log::{debug, info, warn};
 
 use super::config::Config;
 use super::leader_loop::Work;
-use super::metrics::{Metrics, TryResult};
+use super::metrics::TryResult;
 use super::routing::worker::{RoutingMessage, RoutingWorker};
 use super::state::SharedState;
 use crate::election::{Ending, Event, Snapshot, Version};
@@ -22,7 +22,6 @@ pub(super) struct ProgramObserver<'a> {
     pub(super) work: Work,
     pub(super) routing: Option<RoutingWorker>,
     pub(super) state: Arc<SharedState>,
-    pub(super) metrics: Arc<Metrics>,
     /// Whether the Service may ever have pointed here.
     pub(super) has_led: bool,
     pub(super) leads: bool,
@@ -89,9 +88,9 @@ impl Observer for ProgramObserver<'_> {
             self.state.answered();
         }
         let conflict = error.is_some_and(|error| error.failure == Failure::Conflict);
-        self.metrics.counts().conflicts += u64::from(conflict);
+        self.state.metrics.counts().conflicts += u64::from(conflict);
         if self.leads && purpose == Purpose::Observe {
-            self.metrics.counts().slow_paths += 1;
+            self.state.metrics.counts().slow_paths += 1;
         }
         if purpose == Purpose::Renew {
             let result = match error {
@@ -99,19 +98,19 @@ impl Observer for ProgramObserver<'_> {
                 Some(_) if conflict => TryResult::Conflict,
                 Some(_) => TryResult::Failed,
             };
-            self.metrics.counts().renewals[result as usize] += 1;
+            self.state.metrics.counts().renewals[result as usize] += 1;
         }
     }
 
     fn watch_ended(&mut self) {
-        self.metrics.counts().watch_restarts += 1;
+        self.state.metrics.counts().watch_restarts += 1;
     }
 }
 
 impl ProgramObserver<'_> {
     fn leader_changed(&self, leader: Option<&str>) {
         if self.state.leader_changed(leader, sys::now()) {
-            self.metrics.counts().transitions += 1;
+            self.state.metrics.counts().transitions += 1;
         }
         match leader {
             Some(leader) => info!("new leader {leader}"),

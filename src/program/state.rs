@@ -20,8 +20,8 @@ const HISTORY: usize = 20;
 /// Shared between the election's thread and those that answer HTTP.
 pub(crate) struct SharedState {
     config: Config,
-    metrics: Arc<Metrics>,
-    watchdog: Arc<Watchdog>,
+    pub(crate) metrics: Metrics,
+    pub(crate) watchdog: Arc<Watchdog>,
     known: Mutex<Known>,
 }
 
@@ -37,8 +37,13 @@ struct Known {
 }
 
 impl SharedState {
-    pub(crate) fn new(config: &Config, metrics: Arc<Metrics>, watchdog: Arc<Watchdog>) -> SharedState {
-        SharedState { config: config.clone(), metrics, watchdog, known: Mutex::default() }
+    pub(crate) fn new(config: &Config) -> SharedState {
+        SharedState {
+            config: config.clone(),
+            metrics: Metrics::new(&config.access.lease_name),
+            watchdog: Arc::default(),
+            known: Mutex::default(),
+        }
     }
 
     pub(crate) fn answered(&self) {
@@ -88,7 +93,7 @@ impl View for SharedState {
         // Who leads says so of itself with its own token, also in the moment before the Lease is seen to say the same.
         let leader = term.map(|_| config.identity.clone()).or_else(|| record.and_then(|record| record.holder.clone()));
         LeadershipView {
-            lease: format!("{}/{}", config.access.namespace, config.access.lease_name),
+            lease: config.access.lease(),
             pod: config.identity.clone(),
             leader,
             is_leader: term.is_some(),
@@ -150,7 +155,7 @@ mod tests {
         let Ok(Invocation::Run(config)) = config::parse(&[], &env, &|_| Ok("ns".into())) else {
             panic!("the configuration is right")
         };
-        SharedState::new(&config, Arc::new(Metrics::new("web")), Arc::new(Watchdog::default()))
+        SharedState::new(&config)
     }
 
     fn leadership(valid_until: BootTime) -> Leadership {

@@ -40,7 +40,7 @@ pub(in crate::program) fn hand_over(config: &YieldConfig) -> Outcome {
 /// lease duration.
 fn ask(access: &LeaseAccess, client: &Client, to: &str) -> Result<(String, Duration), String> {
     let LeaseAccess { namespace, lease_name, .. } = access;
-    let name = format!("{namespace}/{lease_name}");
+    let name = access.lease();
     for _ in 0..TRIES {
         let lease = get_lease(access, client, Purpose::Yield)?.ok_or_else(|| format!("there is no Lease {name}"))?;
         let Snapshot { record, annotations, coordinated, .. } = lease.snapshot();

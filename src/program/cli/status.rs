@@ -56,10 +56,6 @@ impl LeaseStatus<'_> {
         Ok(LeaseStatus { config, lease, service, wall: sys::now().wall })
     }
 
-    fn lease_name(&self) -> String {
-        format!("{}/{}", self.config.access.namespace, self.config.access.lease_name)
-    }
-
     /// The Service's name, and the Pod that it points at.
     fn target(&self) -> Option<(&str, Result<Option<&str>, &String>)> {
         let ServiceConfig { name, route_label } = self.config.service.as_ref()?;
@@ -93,7 +89,7 @@ impl LeaseStatus<'_> {
         let annotations = self.lease.as_ref().map(|lease| lease.annotations.clone()).unwrap_or_default();
         let time = |at: Option<WallTime>| at.map(|at| at.to_string());
         json!({
-            "lease": self.lease_name(),
+            "lease": self.config.access.lease(),
             "exists": self.lease.is_some(),
             "leader": record.holder,
             "acquireTime": time(record.acquire_time),
@@ -113,7 +109,7 @@ impl LeaseStatus<'_> {
     }
 
     fn to_text(&self) -> String {
-        let mut rows = vec![("Lease", Some(self.lease_name()))];
+        let mut rows = vec![("Lease", Some(self.config.access.lease()))];
         match &self.lease {
             None => rows.push(("leader", Some("nobody: there is no such Lease yet".into()))),
             Some(lease) => rows.extend(self.lease_rows(lease)),

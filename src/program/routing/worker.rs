@@ -19,7 +19,7 @@ use crate::kube::{
     CallError, Client, Failure, Fence, Malformed, Pod, Purpose, Reply, Request, Resource, Service, pod, request,
 };
 use crate::program::config::{Config, ServiceConfig};
-use crate::program::metrics::{Metrics, TryResult};
+use crate::program::metrics::TryResult;
 use crate::program::state::SharedState;
 use crate::runtime::inbox::Inbox;
 use crate::runtime::{ErrorLog, Leadership, STACK, WatchUpdate, Watched, Watcher};
@@ -42,7 +42,6 @@ pub(crate) enum RoutingMessage {
 pub(crate) struct RoutingOptions {
     pub(crate) config: Config,
     pub(crate) client: Arc<Client>,
-    pub(crate) metrics: Arc<Metrics>,
     pub(crate) state: Arc<SharedState>,
 }
 
@@ -317,7 +316,7 @@ impl Worker {
     }
 
     fn count(&self, result: TryResult) {
-        self.options.metrics.counts().route_updates[result as usize] += 1;
+        self.options.state.metrics.counts().route_updates[result as usize] += 1;
     }
 
     fn send(&mut self, request: &Request) -> Result<Reply, CallError> {
