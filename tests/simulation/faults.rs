@@ -161,15 +161,17 @@ impl<A: Api> World<A> {
         self.note(|_| "the faults stop".to_owned());
         self.healed = Some(self.now);
         self.outage = false;
+        // As the last fault: nothing but the candidates themselves makes the watches speak again. Before the server's
+        // misbehaviour ends, because it is saved with the rest of the server.
+        if self.saved {
+            self.restore_backup();
+        }
         self.misbehaves = false;
         self.api.undo_writes(false);
         self.api.misbehave(None);
         for node in &mut self.nodes {
             node.deaf = None;
             node.mute = None;
-        }
-        if self.saved && !self.parameters.routes {
-            self.restore_backup(); // As the last fault: nothing but the candidates themselves makes the watches speak again.
         }
         self.edit_lease(&Edit::Strategy(false));
         self.wake_all();

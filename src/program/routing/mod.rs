@@ -68,8 +68,8 @@ pub struct Routing {
     patched_at: Option<BootTime>,
     watching: bool,
     drain_until: Option<BootTime>,
-    /// The call under way.
-    call: Option<RouteRequest>,
+    /// The call under way, and the version of the Service that was known when it was made.
+    call: Option<(RouteRequest, Option<Version>)>,
     outputs: VecDeque<RouteOutput>,
     #[cfg(feature = "mutants")]
     tampering: RouteTampering,
@@ -251,7 +251,7 @@ impl Routing {
     }
 
     fn start(&mut self, request: RouteRequest) {
-        self.call = Some(request.clone());
+        self.call = Some((request.clone(), self.service.as_ref().map(|service| service.version)));
         self.outputs.push_back(RouteOutput::Call(request));
     }
 
@@ -276,7 +276,7 @@ impl Routing {
     }
 
     fn on_reply(&mut self, now: BootTime, result: Result<RouteReply, RouteFailure>) {
-        let Some(request) = self.call.take() else { return };
+        let Some((request, known)) = self.call.take() else { return };
         match (request, result) {
             // Not allowed to read it: it may be allowed to patch it.
             (RouteRequest::GetPod, Ok(RouteReply::Pod { labelled: false }) | Err(RouteFailure::Forbidden)) => {
@@ -292,16 +292,17 @@ impl Routing {
             | (RouteRequest::GetPod | RouteRequest::LabelPod, Err(_)) => {
                 (self.pod, self.pod_at) = (PodLabel::Unknown, now + self.pace());
             }
-            (request, Ok(RouteReply::Service(service))) => self.on_service(now, request, service),
+            (request, Ok(RouteReply::Service(service))) => self.on_service(now, request, known, service),
             (_, Err(failure)) => self.on_service_failure(now, failure),
             (_, Ok(RouteReply::Pod { .. })) => debug_assert!(false, "an answer to another question"),
         }
     }
 
-    fn on_service(&mut self, now: BootTime, request: RouteRequest, service: Service) {
+    fn on_service(&mut self, now: BootTime, request: RouteRequest, known: Option<Version>, service: Service) {
         // Authoritative even where its version is smaller: that is what a restored backup looks like. A watch event
         // that came in the meantime is newer only if its version says so.
-        let newer_seen = !self.stale && self.service.as_ref().is_some_and(|known| known.version > service.version);
+        let seen = self.service.as_ref().map(|service| service.version);
+        let newer_seen = seen != known && seen > Some(service.version);
         if !newer_seen {
             self.stale = false;
             self.learn(now, service);

@@ -88,6 +88,24 @@ fn a_change_that_a_silent_watch_misses_is_set_again_within_a_minute() {
 }
 
 #[test]
+fn a_service_restored_from_a_backup_is_seen_by_the_look_each_minute() {
+    let mut scenario = Scenario::routed();
+    scenario.wait();
+    scenario.answer(Ok(RouteReply::Service(service(7, "pod-a", None))));
+    let request = scenario.call.expect("a call");
+    assert!(matches!(request, RouteRequest::PatchService { version: 7, .. }), "{request:?}");
+}
+
+#[test]
+fn an_answer_is_older_than_what_the_watch_brought_meanwhile() {
+    let mut scenario = Scenario::routed();
+    scenario.wait();
+    scenario.handle(RouteInput::Seen(service(21, "pod-a", Some(fence(10)))));
+    scenario.answer(Ok(RouteReply::Service(service(20, "pod-x", None))));
+    assert_eq!(scenario.call, None, "the Service points here");
+}
+
+#[test]
 fn a_leader_that_steps_back_reports_it_again_every_five_minutes() {
     let mut scenario = Scenario::routed();
     let theirs = service(30, "pod-x", Some(fence(21)));
