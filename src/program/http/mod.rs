@@ -1,7 +1,7 @@
 //! The HTTP side: who leads, health, metrics, and a page for people. THREADS, IO.
 //!
-//! tiny_http answers; [`front`] stands before it, because tiny_http alone has no limits: a thread for each connection, a
-//! head of any length that may take for ever, and heads that make it panic ([`head`]), which ends the process that leads.
+//! tiny_http answers; `front` stands before it, because tiny_http alone has no limits: a thread for each connection, a
+//! head of any length that may take for ever, and heads that make it panic (`head`), which ends the process that leads.
 //! The front bounds what clients can make the process spend: connections, bytes, time. A connection carries one request.
 //! `docs/adr/0003-limits-in-front-of-tiny-http.md` says what was tried.
 //!
