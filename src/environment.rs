@@ -132,7 +132,7 @@ impl<'a> Reader<'a> {
         self.optional(variable, parse).unwrap_or_default()
     }
 
-    /// The same for one that need not be set. `None`: it is unset and has no default, or there is a mistake.
+    /// Reads a variable that need not be set. `None`: it is unset and has no default, or there is a mistake.
     pub fn optional<T>(&mut self, variable: &Variable, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         let given = self.given(variable);
         let text = match (&given, variable.default) {

@@ -16,6 +16,9 @@ pub(super) const USAGE: &[(&str, &str)] = &[
     ("leasehold --help | --version", "this text, or the version"),
 ];
 
+/// The longest line of the variables' meanings.
+const WIDTH: usize = 96;
+
 /// What `leasehold --help` prints.
 pub fn help() -> String {
     let mut text = String::from("Leader election for any container on Kubernetes.\n\nUsage:\n");
@@ -25,10 +28,17 @@ pub fn help() -> String {
     }
     text.push_str("\nSettings, from the environment (an empty value counts as unset):\n");
     for variable in VARIABLES {
-        let _ = writeln!(text, "  {} [{}]", variable.name, variable.default.text());
-        for line in wrapped(variable.meaning, 90) {
-            let _ = writeln!(text, "      {line}");
+        let _ = write!(text, "  {} [{}]", variable.name, variable.default.text());
+        let mut column = WIDTH;
+        for word in variable.meaning.split(' ') {
+            if column + 1 + word.len() > WIDTH {
+                text.push_str("\n     ");
+                column = 5;
+            }
+            let _ = write!(text, " {word}");
+            column += 1 + word.len();
         }
+        text.push('\n');
     }
     text.push_str(
         "\nDurations are seconds (15, 0.5) or a number with ms, s, m or h. It must hold that\n\
@@ -38,20 +48,6 @@ pub fn help() -> String {
          (128 + n for a signal, 126 or 127 when it can't be started).\n",
     );
     text
-}
-
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![];
-    let mut line = String::new();
-    for word in text.split(' ') {
-        if !line.is_empty() && line.len() + 1 + word.len() > width {
-            lines.push(std::mem::take(&mut line));
-        }
-        let gap = if line.is_empty() { "" } else { " " };
-        line = line + gap + word;
-    }
-    lines.push(line);
-    lines
 }
 
 /// Names that are probably meant to be one of ours (`LEASE_DURATON`), each with the one that is read.
