@@ -289,11 +289,11 @@ fn page() -> String {
         let call = &of(builder)[0].request;
         let rule = rule_of(call);
         let by_name = if rule.by_name { "by name" } else { "not by name" };
-        let (name, verb, plural, without) = (&builder.name, call.verb, call.resource.plural(), &builder.without);
+        let (name, verb, plural) = (&builder.name, call.verb, call.resource.plural());
         // Writing to a String cannot fail, here and below.
         let _ = writeln!(
             page,
-            "| [`{name}`](#{name}) | `{}` | `{verb}` on `{plural}`, {by_name} | {} | {without} |",
+            "| [`{name}`](#{name}) | `{}` | `{verb}` on `{plural}`, {by_name} | {} |",
             call.verb.method(),
             needed(rule)
         );
@@ -349,8 +349,8 @@ breaks.
 A call without its rule is answered 403. The log then names the missing rule, once; the call is tried again at RETRY_PERIOD, so
 that a Role can be corrected without a restart.
 
-| call | method | RBAC | needed | without it |
-|---|---|---|---|---|
+| call | method | RBAC | needed |
+|---|---|---|---|
 ";
 
 #[test]
