@@ -191,6 +191,7 @@ impl<A: Api> World<A> {
                     Ok(Answer::Found(lease) | Answer::Written { lease, .. }) => Some(lease.version),
                     _ => None,
                 };
+                let watching = process.watching;
                 // As the driver (P12): after a restored backup a watch from a version not reached yet is silent.
                 let deaf =
                     process.stream.as_ref().filter(|stream| awaited && stated.is_some_and(|it| it < stream.heard));
@@ -204,10 +205,14 @@ impl<A: Api> World<A> {
                     Err(CallFailure::Conflict) => self.count("conflicts"),
                     Err(_) => self.count("calls failed"),
                 }
+                let life = self.nodes[node].life;
                 if let Some(stream) = deaf {
                     self.count("deaf watches begun anew");
-                    let (life, stimulus) = (self.nodes[node].life, Stimulus::StreamDown(stream));
-                    self.schedule(0, Event::Deliver { node, life, stimulus });
+                    self.schedule(0, Event::Deliver { node, life, stimulus: Stimulus::StreamDown(stream) });
+                } else if let Some((stream, version)) = watching.zip(stated.filter(|_| awaited)) {
+                    let later = self.parameters.nodes[node].timing.retry_period().as_nanos();
+                    let stimulus = Stimulus::StreamBehind(stream, version);
+                    self.schedule(u64::try_from(later).expect("a short span"), Event::Deliver { node, life, stimulus });
                 }
                 Some(Input::Reply { call: number, result })
             }
@@ -221,6 +226,16 @@ impl<A: Api> World<A> {
                 let again = self.random.magnitude(MILLI..=SECOND);
                 self.schedule(again, Event::ConnectWatch { node, life });
                 Some(Input::Watching(false))
+            }
+            Stimulus::StreamBehind(number, version) => {
+                let heard = process.stream.as_ref().filter(|stream| stream.number == number)?.heard;
+                if heard >= version || process.watching != Some(number) {
+                    return None;
+                }
+                self.count("stale watches begun anew");
+                let life = self.nodes[node].life;
+                self.schedule(0, Event::Deliver { node, life, stimulus: Stimulus::StreamDown(number) });
+                None
             }
             Stimulus::StreamDown(_) => None,
             Stimulus::StreamEvent(stream, event) => {

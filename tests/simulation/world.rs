@@ -29,6 +29,8 @@ pub enum Stimulus<A: Api> {
     },
     StreamUp(u64),
     StreamDown(u64),
+    /// A retry period after a call stated this version: has the watch shown it?
+    StreamBehind(u64, u128),
     StreamEvent(u64, A::Event),
 }
 
