@@ -16,9 +16,9 @@ use crate::time::BootTime;
 const FALLBACK: Duration = Duration::from_millis(10);
 
 /// Both ends of the queue; clones share it.
-pub struct Inbox<T>(Arc<Shared<T>>);
+pub struct Inbox<T>(Arc<InboxState<T>>);
 
-struct Shared<T> {
+struct InboxState<T> {
     queue: Mutex<VecDeque<T>>,
     alarm: Alarm,
     other: OnceLock<(OwnedFd, Action)>,
@@ -34,7 +34,7 @@ impl<T> Clone for Inbox<T> {
 
 impl<T> Inbox<T> {
     pub(crate) fn new() -> io::Result<Inbox<T>> {
-        Ok(Inbox(Arc::new(Shared { queue: Mutex::default(), alarm: Alarm::new()?, other: OnceLock::new() })))
+        Ok(Inbox(Arc::new(InboxState { queue: Mutex::default(), alarm: Alarm::new()?, other: OnceLock::new() })))
     }
 
     /// Puts a message in. Never waits.

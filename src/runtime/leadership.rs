@@ -20,10 +20,10 @@ const LOOK: Duration = Duration::from_secs(1);
 /// thread that is paused between asking and acting) may take effect later. Where that matters, pass
 /// [`Leadership::fencing_token`] along and let the receiver refuse a smaller one than it has seen.
 #[derive(Clone, Debug)]
-pub struct Leadership(Arc<Shared>);
+pub struct Leadership(Arc<TermState>);
 
 #[derive(Debug)]
-struct Shared {
+struct TermState {
     term: Term,
     lease: String,
     valid_until: AtomicU64,
@@ -35,7 +35,7 @@ struct Shared {
 
 impl Leadership {
     pub(crate) fn new(term: Term, lease: String, validity: Validity) -> Leadership {
-        Leadership(Arc::new(Shared {
+        Leadership(Arc::new(TermState {
             term,
             lease,
             valid_until: AtomicU64::new(validity.valid_until.0),
