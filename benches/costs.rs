@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use leasehold::election::{
-    Annotations, Answer, Content, Election, Identity, Input, Output, Record, Request, Snapshot, Timing, Version,
+    Annotations, Answer, Content, Election, Identity, Input, LeaseRequest, Output, Record, Snapshot, Timing, Version,
 };
 use leasehold::kube::watch_line::Lines;
 use leasehold::kube::{Lease, Purpose, WatchEvent, request};
@@ -103,7 +103,7 @@ fn at(since: Duration) -> Now {
 }
 
 /// Drains the outputs; the call among them, if there is one.
-fn outputs(election: &mut Election) -> Option<(u64, Request)> {
+fn outputs(election: &mut Election) -> Option<(u64, LeaseRequest)> {
     let mut asked = None;
     loop {
         match election.poll() {
@@ -129,7 +129,7 @@ fn election(table: &Table) {
     let (call, _) = outputs(&mut leader).expect("a look");
     leader.handle(at(Duration::ZERO), Input::Reply { call, result: Ok(Answer::Absent) });
     let (call, request) = outputs(&mut leader).expect("an attempt");
-    let Request::Create(content) = request else { panic!("there was no Lease") };
+    let LeaseRequest::Create(content) = request else { panic!("there was no Lease") };
     let written = Answer::Written { lease: snapshot(1, content), created: true };
     leader.handle(at(Duration::ZERO), Input::Reply { call, result: Ok(written) });
     outputs(&mut leader);
@@ -137,7 +137,7 @@ fn election(table: &Table) {
     table.row("election: a renewal and its answer", || {
         now += 5 * SECOND;
         leader.handle(at(now), Input::Timer);
-        let Some((call, Request::Replace { content, .. })) = outputs(&mut leader) else { panic!("no renewal") };
+        let Some((call, LeaseRequest::Replace { content, .. })) = outputs(&mut leader) else { panic!("no renewal") };
         version += 1;
         let written = Answer::Written { lease: snapshot(version, content), created: false };
         leader.handle(at(now), Input::Reply { call, result: Ok(written) });

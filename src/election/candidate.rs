@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::{
-    Annotations, Call, CallFailure, CallKind, Content, Election, Ending, ObservedRecord, Output, Record, Request,
+    Annotations, Call, CallFailure, CallKind, Content, Election, Ending, LeaseRequest, ObservedRecord, Output, Record,
     State, UnresolvedWrite, mark, mutant,
 };
 use crate::time::{BootTime, Now, WallTime};
@@ -26,12 +26,12 @@ impl Election {
             self.outputs.push_back(Output::Done);
         } else if due(self.look_at) {
             self.look_at = None;
-            self.start_call(now.boot, CallKind::Observe, Request::Get);
+            self.start_call(now.boot, CallKind::Observe, LeaseRequest::Get);
         } else if self.attempt_is_due(now) {
             let content = self.acquisition(now.wall);
             let request = match self.lease() {
-                None => Request::Create(content),
-                Some(lease) => Request::Replace { version: lease.version, content },
+                None => LeaseRequest::Create(content),
+                Some(lease) => LeaseRequest::Replace { version: lease.version, content },
             };
             let acquired = request.content().and_then(|content| content.record.acquire_time);
             self.acquisitions.extend(acquired);

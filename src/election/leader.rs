@@ -3,8 +3,8 @@
 //! PURE, as the whole election.
 
 use super::{
-    ActiveTerm, Annotations, Call, CallFailure, CallKind, Content, Election, Ending, Event, Output, Record, Request,
-    Snapshot, State, Term, Version, mutant,
+    ActiveTerm, Annotations, Call, CallFailure, CallKind, Content, Election, Ending, Event, LeaseRequest, Output,
+    Record, Snapshot, State, Term, Version, mutant,
 };
 use crate::time::{BootTime, Now, WallTime};
 
@@ -158,10 +158,10 @@ impl Election {
         match self.lease() {
             Some(lease) if !self.look_first => {
                 let content = self.renewal(lease, &held.term, now.wall);
-                let request = Request::Replace { version: lease.version, content };
+                let request = LeaseRequest::Replace { version: lease.version, content };
                 self.start_call(now.boot, CallKind::Renew, request);
             }
-            _ => self.start_call(now.boot, CallKind::Observe, Request::Get),
+            _ => self.start_call(now.boot, CallKind::Observe, LeaseRequest::Get),
         }
     }
 
@@ -223,10 +223,10 @@ impl Election {
             Some(lease) if !self.look_first => {
                 let at = self.time_to_write(now.wall, lease.record.renew_time);
                 let content = release(lease, yielded_to.clone(), at);
-                let request = Request::Replace { version: lease.version, content };
+                let request = LeaseRequest::Replace { version: lease.version, content };
                 self.start_call(now.boot, CallKind::Release, request);
             }
-            _ => self.start_call(now.boot, CallKind::Observe, Request::Get),
+            _ => self.start_call(now.boot, CallKind::Observe, LeaseRequest::Get),
         }
     }
 

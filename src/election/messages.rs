@@ -20,7 +20,7 @@ pub struct Identity {
 
 /// What an election wants done to its Lease. One at a time: the next is asked for only after the last was answered.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Request {
+pub enum LeaseRequest {
     /// Look at the Lease.
     Get,
     /// Make the Lease; it was absent.
@@ -34,12 +34,12 @@ pub enum Request {
     },
 }
 
-impl Request {
+impl LeaseRequest {
     /// What it writes.
     pub fn content(&self) -> Option<&Content> {
         match self {
-            Request::Get => None,
-            Request::Create(content) | Request::Replace { content, .. } => Some(content),
+            LeaseRequest::Get => None,
+            LeaseRequest::Create(content) | LeaseRequest::Replace { content, .. } => Some(content),
         }
     }
 }
@@ -71,15 +71,15 @@ pub enum CallKind {
 /// What the API server answered.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Answer {
-    /// To a [`Request::Get`]: the Lease.
+    /// To a [`LeaseRequest::Get`]: the Lease.
     Found(Snapshot),
-    /// To a [`Request::Get`]: there is none.
+    /// To a [`LeaseRequest::Get`]: there is none.
     Absent,
     /// To a write: the Lease as written.
     Written {
         /// The new version.
         lease: Snapshot,
-        /// 201 instead of 200. To a [`Request::Replace`] it means that the Lease was gone and has been made anew:
+        /// 201 instead of 200. To a [`LeaseRequest::Replace`] it means that the Lease was gone and has been made anew:
         /// that is no renewal (P2).
         created: bool,
     },
@@ -140,7 +140,7 @@ pub enum Output {
         /// To be repeated in the reply.
         call: u64,
         /// What to send.
-        request: Request,
+        request: LeaseRequest,
         /// Why.
         purpose: CallKind,
         /// The call's time limit.

@@ -31,7 +31,7 @@
 //! leads is never a matter of having been driven: [`Election::leading`] computes it from the instant it is given.
 //!
 //! ```
-//! use leasehold::election::{Answer, Election, Identity, Input, Output, Request, Timing};
+//! use leasehold::election::{Answer, Election, Identity, Input, Output, LeaseRequest, Timing};
 //! use leasehold::time::{BootTime, Now, WallTime};
 //!
 //! let me = Identity { name: "pod-a".into(), incarnation: "9f1c".into(), revision: None };
@@ -39,11 +39,11 @@
 //! let now = Now { boot: BootTime(1_000), wall: WallTime(0) };
 //!
 //! election.handle(now, Input::Timer);
-//! let Output::Call { call, request: Request::Get, .. } = election.poll() else { panic!("first it looks") };
+//! let Output::Call { call, request: LeaseRequest::Get, .. } = election.poll() else { panic!("first it looks") };
 //! assert!(matches!(election.poll(), Output::WaitUntil(_)));
 //!
 //! election.handle(now, Input::Reply { call, result: Ok(Answer::Absent) });
-//! assert!(matches!(election.poll(), Output::Call { request: Request::Create(_), .. }));
+//! assert!(matches!(election.poll(), Output::Call { request: LeaseRequest::Create(_), .. }));
 //! assert!(election.leading(now.boot).is_none(), "asking is not having");
 //! ```
 
@@ -59,7 +59,7 @@ mod timing;
 use std::collections::VecDeque;
 
 use crate::time::{BootTime, Now, WallTime};
-pub use messages::{Answer, CallFailure, CallKind, Content, Ending, Event, Identity, Input, Output, Request};
+pub use messages::{Answer, CallFailure, CallKind, Content, Ending, Event, Identity, Input, LeaseRequest, Output};
 #[cfg(feature = "mutants")]
 pub use mutants::Mutant;
 pub(crate) use mutants::mutant;
@@ -364,14 +364,14 @@ impl Election {
         }
     }
 
-    fn start_call(&mut self, now: BootTime, purpose: CallKind, request: Request) {
+    fn start_call(&mut self, now: BootTime, purpose: CallKind, request: LeaseRequest) {
         let written = request.content().cloned();
         self.calls += 1;
         if let Some(content) = written.as_ref().filter(|_| purpose != CallKind::Announce) {
             self.last_written = self.last_written.max(content.record.renew_time);
         }
         let known_version = self.known_version();
-        let replaces = matches!(request, Request::Replace { .. });
+        let replaces = matches!(request, LeaseRequest::Replace { .. });
         self.call = Some(Call { number: self.calls, purpose, sent: now, written, known_version, replaces });
         let announces = purpose == CallKind::Announce;
         let limit = if announces { self.announcement_limit() } else { self.timing.call_limit() };

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::{
-    Annotations, CallFailure, CallKind, Content, Election, Event, ObservedRecord, Request, Snapshot, State, mutant,
+    Annotations, CallFailure, CallKind, Content, Election, Event, LeaseRequest, ObservedRecord, Snapshot, State, mutant,
 };
 use crate::time::{BootTime, Now};
 
@@ -100,7 +100,7 @@ impl Election {
             },
         };
         let version = lease.version;
-        self.start_call(now.boot, CallKind::Announce, Request::Replace { version, content });
+        self.start_call(now.boot, CallKind::Announce, LeaseRequest::Replace { version, content });
     }
 
     /// An announcement delays a shutdown only a little.

@@ -46,14 +46,14 @@ impl LeaseStore {
 
     /// The call that does what the election asks. `None`: the version to be replaced is not at hand, which is a
     /// conflict found out without asking.
-    pub fn request(&self, asked: &election::Request, purpose: CallKind) -> Option<Request> {
+    pub fn request(&self, asked: &election::LeaseRequest, purpose: CallKind) -> Option<Request> {
         let (namespace, name, why) = (self.namespace.as_str(), self.name.as_str(), why(purpose));
         Some(match asked {
-            election::Request::Get => request::get_lease(namespace, name, why),
-            election::Request::Create(content) => {
+            election::LeaseRequest::Get => request::get_lease(namespace, name, why),
+            election::LeaseRequest::Create(content) => {
                 request::create_lease(namespace, name, &Lease::new_object(namespace, name, content), why)
             }
-            election::Request::Replace { version, content } => {
+            election::LeaseRequest::Replace { version, content } => {
                 let read = self.newest.iter().find(|lease| lease.version() == *version)?;
                 let object = read.with(content);
                 #[cfg(feature = "mutants")]
@@ -176,12 +176,12 @@ mod tests {
     #[test]
     fn a_replacement_is_the_object_of_that_very_version() {
         let mut exchange = LeaseStore::new("ns", "web");
-        let get = exchange.request(&election::Request::Get, CallKind::Observe).unwrap();
+        let get = exchange.request(&election::LeaseRequest::Get, CallKind::Observe).unwrap();
         exchange.answer(&get, reply(200, &lease(7))).unwrap();
         exchange.seen(lease(9)).unwrap();
         assert_eq!(exchange.newest(), Some(9));
         for version in [7, 9] {
-            let asked = election::Request::Replace { version, content: content() };
+            let asked = election::LeaseRequest::Replace { version, content: content() };
             let put = exchange.request(&asked, CallKind::Acquire).unwrap();
             let body: Value = serde_json::from_str(put.body.as_deref().unwrap()).unwrap();
             assert_eq!(body["metadata"]["resourceVersion"], version.to_string());
@@ -190,7 +190,7 @@ mod tests {
             assert_eq!(body["spec"]["unknown"]["kept"], true);
             assert_eq!(body["spec"]["holderIdentity"], "pod-a");
         }
-        let asked = election::Request::Replace { version: 8, content: content() };
+        let asked = election::LeaseRequest::Replace { version: 8, content: content() };
         assert!(exchange.request(&asked, CallKind::Acquire).is_none(), "never seen, so never replaced");
     }
 
@@ -198,9 +198,9 @@ mod tests {
     fn failures_are_told_in_the_elections_terms() {
         let mut exchange = LeaseStore::new("ns", "web");
         exchange.seen(lease(7)).unwrap();
-        let get = exchange.request(&election::Request::Get, CallKind::Observe).unwrap();
-        let create = exchange.request(&election::Request::Create(content()), CallKind::Acquire).unwrap();
-        let replace = election::Request::Replace { version: 7, content: content() };
+        let get = exchange.request(&election::LeaseRequest::Get, CallKind::Observe).unwrap();
+        let create = exchange.request(&election::LeaseRequest::Create(content()), CallKind::Acquire).unwrap();
+        let replace = election::LeaseRequest::Replace { version: 7, content: content() };
         let replace = exchange.request(&replace, CallKind::Renew).unwrap();
         let refused = Err(CallFailure::Refused { retry_after: None });
         let unknown = Err(CallFailure::Unknown { retry_after: None });
@@ -228,7 +228,7 @@ mod tests {
     fn a_201_is_told_apart_from_a_200() {
         let mut exchange = LeaseStore::new("ns", "web");
         exchange.seen(lease(7)).unwrap();
-        let asked = election::Request::Replace { version: 7, content: content() };
+        let asked = election::LeaseRequest::Replace { version: 7, content: content() };
         let put = exchange.request(&asked, CallKind::Renew).unwrap();
         for (status, expected) in [(200, false), (201, true)] {
             let answer = exchange.answer(&put, reply(status, &lease(8))).unwrap();

@@ -248,7 +248,7 @@ impl<A: Observer> Driver<A> {
         self.observer.stop_work();
     }
 
-    fn call(&mut self, call: u64, asked: &election::Request, purpose: CallKind, limit: Duration) {
+    fn call(&mut self, call: u64, asked: &election::LeaseRequest, purpose: CallKind, limit: Duration) {
         match self.lease_store.request(asked, purpose) {
             Some(request) => {
                 self.call_due = Some(sys::boot_time() + limit);

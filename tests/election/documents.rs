@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leasehold::election::{Annotations, CallKind, Input, Request};
+use leasehold::election::{Annotations, CallKind, Input, LeaseRequest};
 
 use crate::scenario::{Network, SPREAD, Scenario, held, secs};
 
@@ -30,7 +30,7 @@ fn the_worked_example_is_what_happens() {
     let [renewal, look, another_look] = calls[..] else { panic!("{calls:?}") };
     assert_eq!(
         (renewal.purpose, &look.request, &another_look.request),
-        (CallKind::Renew, &Request::Get, &Request::Get)
+        (CallKind::Renew, &LeaseRequest::Get, &LeaseRequest::Get)
     );
     let validity = leader.election.validity().expect("the work has not stopped");
 

@@ -1,6 +1,6 @@
 //! The contract with whoever drives an election, under arbitrary inputs: the checks are [`Scenario::input`]'s.
 
-use leasehold::election::{Annotations, Answer, CallFailure, Input, Jitter, Record, Request, Snapshot};
+use leasehold::election::{Annotations, Answer, CallFailure, Input, Jitter, LeaseRequest, Record, Snapshot};
 use leasehold::time::WallTime;
 
 use crate::scenario::{EPOCH, ME, Network, RIVAL, Scenario, held, millis, secs, vacant};
@@ -72,7 +72,7 @@ fn anything(random: &mut Jitter, scenario: &mut Scenario) {
         }
         13 if scenario.pending.is_some() => {
             let lease = any_snapshot(random, scenario);
-            let look = scenario.pending.as_ref().is_some_and(|call| call.request == Request::Get);
+            let look = scenario.pending.as_ref().is_some_and(|call| call.request == LeaseRequest::Get);
             let answer = match below(random, 4) {
                 0 if look => Answer::Absent,
                 _ if look => Answer::Found(lease),

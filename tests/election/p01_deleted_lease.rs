@@ -1,6 +1,6 @@
 //! P1, P2: a Lease that is deleted, made anew or restored was not released: its holder is waited out.
 
-use leasehold::election::{Annotations, CallKind, Ending, Input, Request};
+use leasehold::election::{Annotations, CallKind, Ending, Input, LeaseRequest};
 
 use crate::scenario::{Network, RIVAL, SPREAD, Scenario, held, millis, secs, vacant};
 
@@ -22,7 +22,7 @@ fn the_holder_of_a_deleted_lease_is_waited_out() {
     scenario.delete_seen();
     no_attempt_for(&mut scenario, millis(9_999));
     scenario.run(SPREAD + millis(1), Network::Hangs);
-    assert!(matches!(scenario.expect(CallKind::Acquire).request, Request::Create(_)));
+    assert!(matches!(scenario.expect(CallKind::Acquire).request, LeaseRequest::Create(_)));
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn the_holder_is_waited_out_when_a_backup_of_the_lease_is_restored() {
 fn a_newcomer_cannot_know_of_a_deleted_lease() {
     let mut scenario = Scenario::new();
     scenario.look();
-    assert!(matches!(scenario.expect(CallKind::Acquire).request, Request::Create(_)));
+    assert!(matches!(scenario.expect(CallKind::Acquire).request, LeaseRequest::Create(_)));
 }
 
 #[test]

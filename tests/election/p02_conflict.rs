@@ -1,6 +1,6 @@
 //! P2: a conflict says nothing about who leads. Look, and decide anew.
 
-use leasehold::election::{Annotations, CallFailure, CallKind, Ending, Event, Input, Request};
+use leasehold::election::{Annotations, CallFailure, CallKind, Ending, Event, Input, LeaseRequest};
 
 use crate::scenario::{Network, RIVAL, Scenario, held, millis, secs};
 
@@ -9,7 +9,7 @@ fn a_conflicting_acquisition_is_followed_by_a_look_not_by_the_same_write() {
     let mut scenario = Scenario::acquiring();
     scenario.held_by(RIVAL);
     scenario.serve();
-    assert_eq!(scenario.expect(CallKind::Observe).request, Request::Get);
+    assert_eq!(scenario.expect(CallKind::Observe).request, LeaseRequest::Get);
     scenario.serve();
     scenario.run(secs(14), Network::Hangs);
     assert!(scenario.pending.is_none(), "the winner is waited out");
@@ -22,7 +22,9 @@ fn an_acquisition_that_met_a_changed_label_is_decided_anew_on_the_new_version() 
     scenario.serve();
     scenario.expect(CallKind::Observe);
     scenario.serve();
-    let Request::Replace { version, .. } = scenario.expect(CallKind::Acquire).request else { panic!("a replacement") };
+    let LeaseRequest::Replace { version, .. } = scenario.expect(CallKind::Acquire).request else {
+        panic!("a replacement")
+    };
     assert_eq!(version, scenario.version());
     scenario.serve();
     assert!(scenario.leads());
@@ -102,7 +104,7 @@ fn a_replacement_that_was_answered_as_a_creation_is_no_renewal() {
     use leasehold::election::Answer;
     let mut scenario = Scenario::renewing();
     let request = scenario.pending.clone().unwrap().request;
-    let Request::Replace { content, .. } = request else { panic!("a replacement") };
+    let LeaseRequest::Replace { content, .. } = request else { panic!("a replacement") };
     scenario.delete();
     scenario.put(content.record, content.annotations); // another uid: what a PUT without a uid would bring about
     let lease = scenario.lease.clone().unwrap();
@@ -115,7 +117,9 @@ fn a_replacement_that_was_answered_as_a_creation_is_no_renewal() {
 fn a_replacement_that_was_answered_as_a_creation_is_no_acquisition() {
     use leasehold::election::Answer;
     let mut scenario = Scenario::acquiring();
-    let Request::Replace { content, .. } = scenario.pending.clone().unwrap().request else { panic!("a replacement") };
+    let LeaseRequest::Replace { content, .. } = scenario.pending.clone().unwrap().request else {
+        panic!("a replacement")
+    };
     scenario.delete();
     scenario.put(content.record, content.annotations);
     let lease = scenario.lease.clone().unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leasehold::election::{Annotations, Answer, CallFailure, CallKind, Event, Input, Record, Request, Timing};
+use leasehold::election::{Annotations, Answer, CallFailure, CallKind, Event, Input, LeaseRequest, Record, Timing};
 use leasehold::time::WallTime;
 
 use leasehold::election::ATTEMPT_JITTER;
@@ -13,7 +13,7 @@ use crate::scenario::{EPOCH, ME, Network, RIVAL, SPREAD, Scenario, held, millis,
 fn the_first_call_is_a_look() {
     let mut scenario = Scenario::new();
     scenario.input(Input::Timer);
-    assert_eq!(scenario.expect(CallKind::Observe).request, Request::Get);
+    assert_eq!(scenario.expect(CallKind::Observe).request, LeaseRequest::Get);
 }
 
 #[test]
@@ -22,7 +22,7 @@ fn an_absent_lease_is_created_at_once() {
     scenario.look();
     let now = Some(scenario.now.wall);
     let (record, annotations) = scenario.written(CallKind::Acquire);
-    assert!(matches!(scenario.expect(CallKind::Acquire).request, Request::Create(_)));
+    assert!(matches!(scenario.expect(CallKind::Acquire).request, LeaseRequest::Create(_)));
     let expected = Record {
         holder: Some(ME.into()),
         lease_duration_seconds: Some(15),
@@ -51,7 +51,7 @@ fn a_lease_that_somebody_else_created_first_is_looked_at_again() {
     scenario.look();
     scenario.held_by(RIVAL);
     scenario.serve();
-    assert_eq!(scenario.expect(CallKind::Observe).request, Request::Get);
+    assert_eq!(scenario.expect(CallKind::Observe).request, LeaseRequest::Get);
     scenario.serve();
     assert_eq!(scenario.pending.as_ref().map(|call| &call.request), None, "the rival's record is waited out");
 }
@@ -263,7 +263,7 @@ fn retry_after_is_honoured_but_not_without_end() {
 fn a_look_that_fails_is_tried_again_and_nothing_is_written_on_guesswork() {
     let mut scenario = Scenario::new();
     scenario.run(secs(60), Network::Refuses);
-    assert!(scenario.calls.iter().all(|call| call.request == Request::Get));
+    assert!(scenario.calls.iter().all(|call| call.request == LeaseRequest::Get));
     assert!((25..=31).contains(&scenario.calls.len()), "one each retry period: {}", scenario.calls.len());
     scenario.run(secs(3), Network::Serves);
     assert!(scenario.leads());

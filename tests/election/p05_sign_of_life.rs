@@ -1,6 +1,6 @@
 //! P4, P5, P12: how long a holder's record is waited out, and what starts the wait anew.
 
-use leasehold::election::{Annotations, CallKind, Event, Input, Record, Request, Snapshot};
+use leasehold::election::{Annotations, CallKind, Event, Input, LeaseRequest, Record, Snapshot};
 use leasehold::time::WallTime;
 
 use crate::scenario::{EPOCH, ME, Network, RIVAL, SPREAD, Scenario, held, millis, secs};
@@ -73,7 +73,9 @@ fn an_expired_lease_is_taken_on_the_version_last_seen() {
     scenario.edit(|_| {}); // a label
     scenario.see();
     scenario.run(secs(13), Network::Hangs);
-    let Request::Replace { version, .. } = &scenario.expect(CallKind::Acquire).request else { panic!("a replacement") };
+    let LeaseRequest::Replace { version, .. } = &scenario.expect(CallKind::Acquire).request else {
+        panic!("a replacement")
+    };
     assert_eq!(*version, scenario.version());
     let (record, _) = scenario.written(CallKind::Acquire);
     assert_eq!((record.holder.as_deref(), record.transitions), (Some(ME), 5));
@@ -96,7 +98,7 @@ fn a_candidate_without_a_watch_polls_with_jitter() {
     let looks: Vec<_> = scenario.calls.windows(2).map(|two| two[1].sent.since(two[0].sent)).collect();
     assert!(looks.iter().all(|gap| (secs(2)..=millis(2400)).contains(gap)), "{looks:?}");
     assert!(looks.iter().any(|gap| *gap < millis(2100)) && looks.iter().any(|gap| *gap > millis(2300)));
-    assert!(scenario.calls.iter().all(|call| call.request == Request::Get));
+    assert!(scenario.calls.iter().all(|call| call.request == LeaseRequest::Get));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leasehold::election::{CallFailure, CallKind, Ending, Event, Request, Timing};
+use leasehold::election::{CallFailure, CallKind, Ending, Event, LeaseRequest, Timing};
 use leasehold::time::WallTime;
 
 use crate::scenario::{INCARNATION, ME, Network, Scenario, held, millis, secs};
@@ -13,7 +13,7 @@ fn a_leader_renews_by_replacement_alone_every_renew_interval() {
     let (calls_before, start) = (scenario.calls.len(), scenario.now.boot);
     scenario.run(secs(60), Network::Serves);
     let renewals = &scenario.calls[calls_before..];
-    assert!(renewals.iter().all(|call| matches!(call.request, Request::Replace { .. })), "no look in between");
+    assert!(renewals.iter().all(|call| matches!(call.request, LeaseRequest::Replace { .. })), "no look in between");
     let at: Vec<_> = renewals.iter().map(|call| call.sent.since(start).as_secs_f64().round() as u64).collect();
     assert_eq!(at, (1..=12).map(|n| n * 5).collect::<Vec<_>>());
 }
@@ -140,7 +140,9 @@ fn a_changed_label_is_kept_and_the_next_renewal_goes_to_its_version() {
     scenario.edit(|_| {});
     scenario.see();
     scenario.run(secs(5), Network::Hangs);
-    let Request::Replace { version, .. } = scenario.expect(CallKind::Renew).request else { panic!("a replacement") };
+    let LeaseRequest::Replace { version, .. } = scenario.expect(CallKind::Renew).request else {
+        panic!("a replacement")
+    };
     assert_eq!(version, scenario.version());
     scenario.serve();
     assert!(scenario.leads());

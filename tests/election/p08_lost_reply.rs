@@ -1,6 +1,6 @@
 //! P8: a write whose reply was lost may have been applied, may be applied later, or never.
 
-use leasehold::election::{Annotations, CallFailure, CallKind, Ending, Event, Input, Request};
+use leasehold::election::{Annotations, CallFailure, CallKind, Ending, Event, Input, LeaseRequest};
 use leasehold::time::WallTime;
 
 use crate::scenario::{ME, Network, RIVAL, Scenario, millis, secs};
@@ -175,7 +175,9 @@ fn a_creation_in_doubt_that_was_applied_counts() {
 #[test]
 fn a_write_in_doubt_is_not_mistaken_for_anothers_with_the_same_record() {
     let mut scenario = Scenario::acquiring();
-    let Request::Replace { content, .. } = scenario.pending.clone().unwrap().request else { panic!("a replacement") };
+    let LeaseRequest::Replace { content, .. } = scenario.pending.clone().unwrap().request else {
+        panic!("a replacement")
+    };
     scenario.put(content.record, Annotations { incarnation: Some("another life".into()), ..Annotations::default() });
     scenario.lose();
     scenario.serve();

@@ -43,7 +43,7 @@ fn a_look_that_was_overtaken_by_a_deletion_does_not_bring_the_lease_back() {
     scenario.input(Input::Watching(false));
     scenario.run(secs(2), Network::Hangs);
     scenario.expect(CallKind::Observe);
-    let answer = scenario.apply(&leasehold::election::Request::Get);
+    let answer = scenario.apply(&leasehold::election::LeaseRequest::Get);
     scenario.delete_seen();
     scenario.reply(answer);
     assert_eq!(scenario.election.lease(), None);
@@ -53,7 +53,7 @@ fn a_look_that_was_overtaken_by_a_deletion_does_not_bring_the_lease_back() {
 fn a_look_that_found_nothing_does_not_undo_a_creation_seen_since() {
     let mut scenario = Scenario::new();
     scenario.input(Input::Timer);
-    let answer = scenario.apply(&leasehold::election::Request::Get);
+    let answer = scenario.apply(&leasehold::election::LeaseRequest::Get);
     scenario.held_by(RIVAL);
     scenario.see();
     scenario.reply(answer);

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use leasehold::election::{
-    Annotations, Answer, CallFailure, CallKind, Election, Ending, Event, Identity, Input, Output, Record, Request,
+    Annotations, Answer, CallFailure, CallKind, Election, Ending, Event, Identity, Input, LeaseRequest, Output, Record,
     Snapshot, Term, Timing, Version,
 };
 use leasehold::time::{BootTime, Now, WallTime};
@@ -36,7 +36,7 @@ pub fn millis(n: u64) -> Duration {
 #[derive(Clone, Debug)]
 pub struct Pending {
     pub number: u64,
-    pub request: Request,
+    pub request: LeaseRequest,
     pub purpose: CallKind,
     pub limit: Duration,
     pub sent: BootTime,
@@ -370,10 +370,10 @@ impl Scenario {
     #[track_caller]
     pub fn written(&self, purpose: CallKind) -> (Record, Annotations) {
         match &self.expect(purpose).request {
-            Request::Create(content) | Request::Replace { content, .. } => {
+            LeaseRequest::Create(content) | LeaseRequest::Replace { content, .. } => {
                 (content.record.clone(), content.annotations.clone())
             }
-            Request::Get => panic!("a look writes nothing"),
+            LeaseRequest::Get => panic!("a look writes nothing"),
         }
     }
 
@@ -431,12 +431,12 @@ impl Scenario {
     }
 
     /// Does what an API server does. Lease is create-on-update, but the uid that every write carries prevents that.
-    pub fn apply(&mut self, request: &Request) -> Result<Answer, CallFailure> {
+    pub fn apply(&mut self, request: &LeaseRequest) -> Result<Answer, CallFailure> {
         let content = match (request, &self.lease) {
-            (Request::Get, Some(lease)) => return Ok(Answer::Found(lease.clone())),
-            (Request::Get, None) => return Ok(Answer::Absent),
-            (Request::Create(content), None) => content,
-            (Request::Replace { version, content }, Some(lease)) if lease.version == *version => content,
+            (LeaseRequest::Get, Some(lease)) => return Ok(Answer::Found(lease.clone())),
+            (LeaseRequest::Get, None) => return Ok(Answer::Absent),
+            (LeaseRequest::Create(content), None) => content,
+            (LeaseRequest::Replace { version, content }, Some(lease)) if lease.version == *version => content,
             _ => return Err(CallFailure::Conflict),
         };
         let created = self.lease.is_none();

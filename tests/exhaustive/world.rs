@@ -6,8 +6,8 @@ use std::cmp::Ordering;
 use std::time::Duration;
 
 use leasehold::election::{
-    Annotations, Answer, CallFailure, CallKind, Election, Identity, Input, Mutant, Output, Request, Snapshot, Timing,
-    Version,
+    Annotations, Answer, CallFailure, CallKind, Election, Identity, Input, LeaseRequest, Mutant, Output, Snapshot,
+    Timing, Version,
 };
 use leasehold::time::{BootTime, Now, WallTime};
 
@@ -56,7 +56,7 @@ pub struct World {
     leases_made: u8,
     pub nodes: [Node; 2],
     /// Requests that nobody waits for any more.
-    pub late: Vec<Request>,
+    pub late: Vec<LeaseRequest>,
     /// Whether the Lease may be deleted.
     deletions: bool,
     /// The Lease and the token of every term begun.
@@ -83,7 +83,7 @@ pub struct Node {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct InFlight {
     number: u64,
-    request: Request,
+    request: LeaseRequest,
     pub answer: Option<Result<Answer, CallFailure>>,
     /// What the API server's version was then.
     answered_at: Version,
@@ -91,7 +91,7 @@ pub struct InFlight {
 
 impl InFlight {
     pub fn is_write(&self) -> bool {
-        self.request != Request::Get
+        self.request != LeaseRequest::Get
     }
 }
 
@@ -252,9 +252,9 @@ impl World {
     fn forget_what_can_no_longer_apply(&mut self) {
         let current = self.lease.as_ref().map(|lease| lease.version);
         self.late.retain(|request| match request {
-            Request::Replace { version, .. } => Some(*version) == current,
-            Request::Create(_) => current.is_none() || self.deletions,
-            Request::Get => false,
+            LeaseRequest::Replace { version, .. } => Some(*version) == current,
+            LeaseRequest::Create(_) => current.is_none() || self.deletions,
+            LeaseRequest::Get => false,
         });
     }
 
@@ -290,7 +290,7 @@ impl World {
     /// Nobody waits for it any more; if it has not been applied yet, it may still be.
     fn abandon_call(&mut self, node: usize) {
         let unapplied = self.nodes[node].call.as_ref().filter(|call| call.answer.is_none());
-        let write = unapplied.map(|call| call.request.clone()).filter(|request| *request != Request::Get);
+        let write = unapplied.map(|call| call.request.clone()).filter(|request| *request != LeaseRequest::Get);
         self.late.extend(write);
     }
 
@@ -303,12 +303,12 @@ impl World {
     }
 
     /// What the API server does, which compares versions and uids and nothing else.
-    fn apply(&mut self, request: &Request) -> Result<Answer, CallFailure> {
+    fn apply(&mut self, request: &LeaseRequest) -> Result<Answer, CallFailure> {
         let content = match (request, &self.lease) {
-            (Request::Get, Some(lease)) => return Ok(Answer::Found(lease.clone())),
-            (Request::Get, None) => return Ok(Answer::Absent),
-            (Request::Create(content), None) => content,
-            (Request::Replace { version, content }, Some(lease)) if lease.version == *version => content,
+            (LeaseRequest::Get, Some(lease)) => return Ok(Answer::Found(lease.clone())),
+            (LeaseRequest::Get, None) => return Ok(Answer::Absent),
+            (LeaseRequest::Create(content), None) => content,
+            (LeaseRequest::Replace { version, content }, Some(lease)) if lease.version == *version => content,
             _ => return Err(CallFailure::Conflict),
         };
         let created = self.lease.is_none();
@@ -396,7 +396,7 @@ impl World {
     }
 
     /// No write without a basis.
-    fn send(&mut self, node: usize, number: u64, request: Request, purpose: CallKind) -> Result<(), String> {
+    fn send(&mut self, node: usize, number: u64, request: LeaseRequest, purpose: CallKind) -> Result<(), String> {
         let clock = self.clock(node);
         let this = &mut self.nodes[node];
         let work_runs = this.work.as_ref().is_some_and(|work| !work.killed);
@@ -460,9 +460,11 @@ impl World {
         let node = |index: usize| {
             let node = &self.nodes[index];
             let call = node.call.as_ref().map(|call| match &call.request {
-                Request::Get => "get".into(),
-                Request::Create(content) => format!("create for {:?}", content.record.holder),
-                Request::Replace { version, content } => format!("replace {version} for {:?}", content.record.holder),
+                LeaseRequest::Get => "get".into(),
+                LeaseRequest::Create(content) => format!("create for {:?}", content.record.holder),
+                LeaseRequest::Replace { version, content } => {
+                    format!("replace {version} for {:?}", content.record.holder)
+                }
             });
             let at = self.clock(index).since(START);
             format!("{at:?} leads: {}, calls: {call:?}, work: {:?}", self.leads(index), node.work)
@@ -499,13 +501,13 @@ impl World {
 }
 
 /// Whether it would be a sign of life.
-fn changes_record(request: &Request, lease: &Snapshot) -> bool {
-    matches!(request, Request::Replace { content, .. } if content.record != lease.record)
+fn changes_record(request: &LeaseRequest, lease: &Snapshot) -> bool {
+    matches!(request, LeaseRequest::Replace { content, .. } if content.record != lease.record)
 }
 
 /// Whether the API server would apply it.
-fn replaces(request: &Request, lease: &Snapshot) -> bool {
-    matches!(request, Request::Replace { version, .. } if *version == lease.version)
+fn replaces(request: &LeaseRequest, lease: &Snapshot) -> bool {
+    matches!(request, LeaseRequest::Replace { version, .. } if *version == lease.version)
 }
 
 impl Node {

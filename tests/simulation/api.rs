@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use leasehold::election::{Answer, CallFailure, CallKind, Input, Mutant, Request};
+use leasehold::election::{Answer, CallFailure, CallKind, Input, LeaseRequest, Mutant};
 use leasehold::kube::{Fence, Service};
 use leasehold::program::routing;
 
@@ -161,7 +161,7 @@ pub trait Api: Sized {
 
     fn client(mistake: Option<Mutant>) -> Self::Client;
     /// `None`: the version to be replaced is not at hand, a conflict found out without asking.
-    fn encode(client: &mut Self::Client, request: &Request, purpose: CallKind) -> Option<Self::Call>;
+    fn encode(client: &mut Self::Client, request: &LeaseRequest, purpose: CallKind) -> Option<Self::Call>;
     fn decode(
         client: &mut Self::Client,
         call: &Self::Call,

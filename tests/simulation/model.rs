@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use leasehold::election::{
-    Annotations, Answer, CallFailure, CallKind, Content, Input, Mutant, Record, Request, Snapshot, Version,
+    Annotations, Answer, CallFailure, CallKind, Content, Input, LeaseRequest, Mutant, Record, Snapshot, Version,
 };
 use leasehold::program::routing;
 use leasehold::time::WallTime;
@@ -38,7 +38,7 @@ struct Object {
 
 #[derive(Clone, Debug)]
 pub struct Call {
-    request: Request,
+    request: LeaseRequest,
     /// Of the object that the replacement was made from.
     uid: Option<String>,
     label: u64,
@@ -153,9 +153,9 @@ impl Api for Model {
         Client { read: Vec::new(), mistake }
     }
 
-    fn encode(client: &mut Client, request: &Request, _: CallKind) -> Option<Call> {
+    fn encode(client: &mut Client, request: &LeaseRequest, _: CallKind) -> Option<Call> {
         let mut call = Call { request: request.clone(), uid: None, label: 0, unconditional: false };
-        if let Request::Replace { version, .. } = request {
+        if let LeaseRequest::Replace { version, .. } = request {
             let (_, uid, label) = client.read.iter().find(|(read, ..)| read == version)?;
             call.label = *label;
             call.unconditional = client.mistake == Some(Mutant::WriteWithoutVersion);
@@ -165,7 +165,7 @@ impl Api for Model {
     }
 
     fn decode(client: &mut Client, call: &Call, outcome: Outcome<Reply>) -> Result<Answer, CallFailure> {
-        let writes = call.request != Request::Get;
+        let writes = call.request != LeaseRequest::Get;
         let refused = |retry_after: Option<Duration>| Err(CallFailure::Refused { retry_after });
         match outcome {
             Outcome::Reply(Reply::Found(lease, label)) => {
@@ -197,26 +197,26 @@ impl Api for Model {
     }
 
     fn writes(call: &Call) -> bool {
-        call.request != Request::Get
+        call.request != LeaseRequest::Get
     }
 
     fn conditions(call: &Call) -> Option<Conditions> {
-        matches!(call.request, Request::Replace { .. })
+        matches!(call.request, LeaseRequest::Replace { .. })
             .then(|| Conditions { version: !call.unconditional, uid: call.uid.is_some() })
     }
 
     fn serve(&mut self, call: &Call, _: i64) -> Reply {
         match &call.request {
-            Request::Get => match &self.lease {
+            LeaseRequest::Get => match &self.lease {
                 Some(found) => Reply::Found(found.snapshot.clone(), found.label),
                 None => Reply::Absent,
             },
-            Request::Create(_) if self.lease.is_some() => Reply::Conflict,
-            Request::Create(content) => {
+            LeaseRequest::Create(_) if self.lease.is_some() => Reply::Conflict,
+            LeaseRequest::Create(content) => {
                 let lease = self.create(content.record.clone(), content.annotations.clone(), 0);
                 Reply::Written { lease, label: 0, created: true }
             }
-            Request::Replace { version, content } => self.replace(call, *version, content),
+            LeaseRequest::Replace { version, content } => self.replace(call, *version, content),
         }
     }
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use leasehold::election::{Answer, CallFailure, CallKind, Input, Request};
+use leasehold::election::{Answer, CallFailure, CallKind, Input, LeaseRequest};
 
 use crate::api::{Api, Outcome};
 use crate::checks::Sending;
@@ -50,7 +50,7 @@ pub struct Stream<A: Api> {
 }
 
 impl<A: Api> World<A> {
-    pub fn call(&mut self, node: usize, number: u64, request: &Request, purpose: CallKind, limit: Duration) {
+    pub fn call(&mut self, node: usize, number: u64, request: &LeaseRequest, purpose: CallKind, limit: Duration) {
         let caller = &mut self.nodes[node];
         let life = caller.life;
         let sent = caller.clock.boot(self.now);
@@ -66,8 +66,8 @@ impl<A: Api> World<A> {
         let late = caller.clock.real_at(sent + limit);
         let what = Sending {
             conditions: A::conditions(&call),
-            releases: matches!(request, Request::Replace { content, .. } if content.record.holder.is_none()),
-            creates: matches!(request, Request::Create(_)),
+            releases: matches!(request, LeaseRequest::Replace { content, .. } if content.record.holder.is_none()),
+            creates: matches!(request, LeaseRequest::Create(_)),
         };
         self.checks.sent(node, what, sent);
         let timeout = self.reply(number, &call, Outcome::TimedOut);
@@ -98,7 +98,7 @@ impl<A: Api> World<A> {
                 }
             }
             fate.stubborn = self.random.chance(500);
-        } else if matches!(request, Request::Replace { .. }) && self.parameters.latency.connect != (0..=0) {
+        } else if matches!(request, LeaseRequest::Replace { .. }) && self.parameters.latency.connect != (0..=0) {
             out += self.connects_random.within(self.parameters.latency.connect.clone());
         }
         self.fly(out, node, number, &call, sent, fate);

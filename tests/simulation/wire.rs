@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use leasehold::election::{Answer, CallFailure, CallKind, Input, Mutant, Request};
+use leasehold::election::{Answer, CallFailure, CallKind, Input, LeaseRequest, Mutant};
 use leasehold::kube::service::selector_patch;
 use leasehold::kube::{self, CallError, Failure, Purpose, Transport, TransportKind, WatchEvent, request};
 use leasehold::program::routing;
@@ -118,7 +118,7 @@ impl Api for Wire {
         LeaseStore::new(NAMESPACE, NAME).with_mistake(mistake)
     }
 
-    fn encode(exchange: &mut LeaseStore, request: &Request, purpose: CallKind) -> Option<kube::Request> {
+    fn encode(exchange: &mut LeaseStore, request: &LeaseRequest, purpose: CallKind) -> Option<kube::Request> {
         exchange.request(request, purpose)
     }
 
