@@ -9,8 +9,8 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -93,7 +93,7 @@ impl Audit {
     /// Writes one call's line.
     pub(crate) fn write(&self, call: &ObservedCall) {
         let line = format!("{}\n", line(call));
-        let written = self.writer.lock().unwrap_or_else(PoisonError::into_inner).write_line(line.as_bytes());
+        let written = sys::lock(&self.writer).write_line(line.as_bytes());
         if let Err(error) = written
             && !self.failed.swap(true, Ordering::Relaxed)
         {

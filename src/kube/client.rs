@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ureq::http::{self, header};
@@ -22,6 +22,7 @@ use crate::kube::credentials::{Authorities, Credentials, Token};
 use crate::kube::request::Request;
 use crate::kube::status::{CallError, Failure, Reply, Transport, TransportKind};
 use crate::kube::url::{Scheme, Url};
+use crate::sys;
 
 /// Connecting, TLS included, takes milliseconds; a lost SYN is sent again after one second and after three.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -316,7 +317,7 @@ impl Client {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Connections> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+        sys::lock(&self.connections)
     }
 }
 

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustls::RootCertStore;
@@ -16,6 +16,7 @@ use ureq::http::HeaderValue;
 use ureq::tls::{Certificate, PemItem, parse_pem};
 
 use crate::kube::connection::{TOKEN_LIMIT, Trust};
+use crate::sys;
 
 /// The kubelet renews a token when four fifths of its life are over: even of the shortest life (ten minutes) two
 /// remain. client-go looks each minute.
@@ -136,7 +137,7 @@ impl Credentials {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Loaded> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        sys::lock(&self.state)
     }
 }
 

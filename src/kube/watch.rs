@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::Read;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ureq::{Agent, BodyReader, Error};
@@ -16,6 +16,7 @@ use crate::kube::client::Client;
 use crate::kube::request::Request;
 use crate::kube::status::{CallError, Failure, Transport, TransportKind};
 use crate::kube::watch_line::{Lines, TooLong, WatchEvent};
+use crate::sys;
 
 /// Ends watches from another thread, at once, whether they are being opened or read.
 ///
@@ -66,7 +67,7 @@ impl WatchStop {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Stop> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        sys::lock(&self.0)
     }
 }
 

@@ -3,7 +3,7 @@
 //! IO: reads the boot clock. The election's thread writes it, and waits here only while a few values are copied.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::election::{Snapshot, Version};
 use crate::program::config::Config;
@@ -80,7 +80,7 @@ impl SharedState {
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        sys::lock(&self.known)
     }
 }
 

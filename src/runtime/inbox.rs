@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use crate::sys::{self, Alarm};
@@ -39,7 +39,7 @@ impl<T> Inbox<T> {
 
     /// Puts a message in. Never waits.
     pub(crate) fn post(&self, message: T) {
-        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner).push_back(message);
+        sys::lock(&self.0.queue).push_back(message);
         self.0.alarm.ring();
     }
 
@@ -53,7 +53,7 @@ impl<T> Inbox<T> {
     pub(crate) fn take_until(&self, instant: Option<BootTime>) -> Option<T> {
         let other = self.0.other.get();
         loop {
-            if let Some(message) = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front() {
+            if let Some(message) = sys::lock(&self.0.queue).pop_front() {
                 return Some(message);
             }
             if instant.is_some_and(|instant| instant <= sys::boot_time()) {

@@ -79,7 +79,7 @@ impl Leadership {
     /// Waits until the term has ended, for at most `limit`. Whether it has ended.
     pub fn wait_lost_for(&self, limit: Duration) -> bool {
         let until = sys::boot_time() + limit;
-        let mut ending = self.0.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ending = sys::lock(&self.0.ending);
         loop {
             let remaining = self.remaining();
             let left = until.since(sys::boot_time());

@@ -22,6 +22,7 @@ mod tests;
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use self::alarm::Alarm;
 pub use self::clock::{boot_time, now};
@@ -36,6 +37,11 @@ pub use self::random::{random_bytes, random_u64};
 pub use self::signals::{Signal, Signals};
 pub use self::sockets::{bound_socket_buffers, defer_accept, discard_when_closed, listen};
 pub use self::terminal::{has_terminal, take_terminal};
+
+/// Locks a mutex. One thread's panic is no reason for another to panic.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// # Safety
 ///
