@@ -7,10 +7,8 @@ use std::collections::VecDeque;
 
 use serde_json::Value;
 
-#[cfg(feature = "mutants")]
-use crate::election::Mutant;
-use crate::election::{self, Answer, CallFailure, CallKind, Snapshot, Version};
-use crate::kube::{CallError, Failure, Lease, Malformed, Purpose, Reply, Request, request};
+use crate::election::{Answer, CallFailure, CallKind, LeaseRequest, Snapshot};
+use crate::kube::{CallError, Failure, Lease, Malformed, Purpose, Reply, Request, Verb, request};
 
 /// The election asks to replace the newest version it knows; an event that overtook it may have brought a newer one.
 const KEPT: usize = 3;
@@ -21,66 +19,40 @@ pub struct LeaseStore {
     namespace: String,
     name: String,
     newest: VecDeque<Lease>,
-    #[cfg(feature = "mutants")]
-    mistake: Option<Mutant>,
 }
 
 impl LeaseStore {
     /// For the Lease `namespace/name`.
     pub fn new(namespace: &str, name: &str) -> LeaseStore {
-        LeaseStore {
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-            newest: VecDeque::new(),
-            #[cfg(feature = "mutants")]
-            mistake: None,
-        }
-    }
-
-    /// Builds a known mistake in. For the simulator, which must catch it.
-    #[cfg(feature = "mutants")]
-    pub fn with_mistake(mut self, mistake: Option<Mutant>) -> LeaseStore {
-        self.mistake = mistake;
-        self
+        LeaseStore { namespace: namespace.to_owned(), name: name.to_owned(), newest: VecDeque::new() }
     }
 
     /// The call that does what the election asks. `None`: the version to be replaced is not at hand, which is a
     /// conflict found out without asking.
-    pub fn request(&self, asked: &election::LeaseRequest, purpose: CallKind) -> Option<Request> {
-        let (namespace, name, why) = (self.namespace.as_str(), self.name.as_str(), why(purpose));
+    pub fn request(&self, asked: &LeaseRequest, kind: CallKind) -> Option<Request> {
+        let (namespace, name, purpose) = (self.namespace.as_str(), self.name.as_str(), purpose(kind));
         Some(match asked {
-            election::LeaseRequest::Get => request::get_lease(namespace, name, why),
-            election::LeaseRequest::Create(content) => {
-                request::create_lease(namespace, name, &Lease::new_object(namespace, name, content), why)
+            LeaseRequest::Get => request::get_lease(namespace, name, purpose),
+            LeaseRequest::Create(content) => {
+                request::create_lease(namespace, name, &Lease::new_object(namespace, name, content), purpose)
             }
-            election::LeaseRequest::Replace { version, content } => {
+            LeaseRequest::Replace { version, content } => {
                 let read = self.newest.iter().find(|lease| lease.version() == *version)?;
-                let object = read.with(content);
-                #[cfg(feature = "mutants")]
-                let object = self.mutant_without_version(object);
-                request::replace_lease(namespace, name, &object, why)
+                request::replace_lease(namespace, name, &read.with(content), purpose)
             }
         })
     }
 
-    /// What the answer to a call means to the election.
-    pub fn answer(&mut self, call: &Request, result: Result<Reply, CallError>) -> Result<Answer, CallFailure> {
-        self.take(call, read(call, result))
-    }
-
-    /// The same of an answer that was read already.
-    pub fn take(&mut self, call: &Request, read: Result<(u16, Lease), CallError>) -> Result<Answer, CallFailure> {
-        match read {
-            Ok((status, lease)) => {
-                let snapshot = self.keep(lease);
-                Ok(if call.verb.writes() {
-                    Answer::Written { lease: snapshot, created: status == 201 }
-                } else {
-                    Answer::Found(snapshot)
-                })
-            }
-            Err(error) => failure(call, &error),
-        }
+    /// The Lease in the answer to a call.
+    ///
+    /// # Errors
+    ///
+    /// That of the call, or that its answer makes no sense; [`failure`] says what it means to the election.
+    pub fn read(&mut self, call: &Request, result: Result<Reply, CallError>) -> Result<Answer, CallError> {
+        let reply = result?;
+        let lease = self.keep(reply.parse(call, Lease::parse)?);
+        let created = reply.status == 201;
+        Ok(if call.verb.writes() { Answer::Written { lease, created } } else { Answer::Found(lease) })
     }
 
     /// A version of the Lease that the watch delivered.
@@ -92,11 +64,6 @@ impl LeaseStore {
         Ok(self.keep(Lease::from_object(object)?))
     }
 
-    /// The newest version at hand.
-    pub fn newest(&self) -> Option<Version> {
-        self.newest.front().map(Lease::version)
-    }
-
     fn keep(&mut self, lease: Lease) -> Snapshot {
         let snapshot = lease.snapshot();
         self.newest.retain(|kept| kept.version() != lease.version());
@@ -104,30 +71,10 @@ impl LeaseStore {
         self.newest.truncate(KEPT);
         snapshot
     }
-
-    #[cfg(feature = "mutants")]
-    fn mutant_without_version(&self, mut object: Value) -> Value {
-        if self.mistake == Some(Mutant::WriteWithoutVersion)
-            && let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut)
-        {
-            metadata.remove("resourceVersion");
-            metadata.remove("uid");
-        }
-        object
-    }
 }
 
-/// The Lease in an answer, and the answer's status. What is no Lease is an error.
-///
-/// # Errors
-///
-/// That of the call; or that its answer makes no sense.
-pub fn read(call: &Request, result: Result<Reply, CallError>) -> Result<(u16, Lease), CallError> {
-    result.and_then(|reply| Ok((reply.status, reply.parse(call, Lease::parse)?)))
-}
-
-fn why(purpose: CallKind) -> Purpose {
-    match purpose {
+fn purpose(kind: CallKind) -> Purpose {
+    match kind {
         CallKind::Observe => Purpose::Observe,
         CallKind::Acquire => Purpose::Acquire,
         CallKind::Renew => Purpose::Renew,
@@ -136,10 +83,14 @@ fn why(purpose: CallKind) -> Purpose {
     }
 }
 
-fn failure(call: &Request, error: &CallError) -> Result<Answer, CallFailure> {
-    use crate::kube::Verb;
+/// What a call that failed means to the election: some failures are answers.
+///
+/// # Errors
+///
+/// All others.
+pub fn failure(error: &CallError) -> Result<Answer, CallFailure> {
     let retry_after = error.failure.retry_after();
-    match (call.verb, &error.failure) {
+    match (error.verb, &error.failure) {
         (Verb::Get, Failure::NotFound) => Ok(Answer::Absent),
         // A replacement carries a uid: the Lease it was read from is gone.
         (Verb::Update, Failure::NotFound) => Err(CallFailure::Conflict),
@@ -152,6 +103,7 @@ fn failure(call: &Request, error: &CallError) -> Result<Answer, CallFailure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::election::{Content, Record};
     use crate::kube::{Transport, TransportKind};
     use serde_json::json;
 
@@ -168,21 +120,25 @@ mod tests {
         Ok(Reply { status, body: object.to_string().into_bytes() })
     }
 
-    fn content() -> election::Content {
-        let record = election::Record { holder: Some("pod-a".into()), transitions: 4, ..Default::default() };
-        election::Content { record, annotations: Default::default() }
+    fn answer(store: &mut LeaseStore, call: &Request, result: Result<Reply, CallError>) -> Result<Answer, CallFailure> {
+        store.read(call, result).or_else(|error| failure(&error))
+    }
+
+    fn content() -> Content {
+        let record = Record { holder: Some("pod-a".into()), transitions: 4, ..Default::default() };
+        Content { record, annotations: Default::default() }
     }
 
     #[test]
     fn a_replacement_is_the_object_of_that_very_version() {
-        let mut exchange = LeaseStore::new("ns", "web");
-        let get = exchange.request(&election::LeaseRequest::Get, CallKind::Observe).unwrap();
-        exchange.answer(&get, reply(200, &lease(7))).unwrap();
-        exchange.seen(lease(9)).unwrap();
-        assert_eq!(exchange.newest(), Some(9));
+        let mut store = LeaseStore::new("ns", "web");
+        let get = store.request(&LeaseRequest::Get, CallKind::Observe).unwrap();
+        answer(&mut store, &get, reply(200, &lease(7))).unwrap();
+        store.seen(lease(9)).unwrap();
+        assert_eq!(store.newest.front().map(Lease::version), Some(9));
         for version in [7, 9] {
-            let asked = election::LeaseRequest::Replace { version, content: content() };
-            let put = exchange.request(&asked, CallKind::Acquire).unwrap();
+            let asked = LeaseRequest::Replace { version, content: content() };
+            let put = store.request(&asked, CallKind::Acquire).unwrap();
             let body: Value = serde_json::from_str(put.body.as_deref().unwrap()).unwrap();
             assert_eq!(body["metadata"]["resourceVersion"], version.to_string());
             assert_eq!(body["metadata"]["uid"], "u");
@@ -190,18 +146,18 @@ mod tests {
             assert_eq!(body["spec"]["unknown"]["kept"], true);
             assert_eq!(body["spec"]["holderIdentity"], "pod-a");
         }
-        let asked = election::LeaseRequest::Replace { version: 8, content: content() };
-        assert!(exchange.request(&asked, CallKind::Acquire).is_none(), "never seen, so never replaced");
+        let asked = LeaseRequest::Replace { version: 8, content: content() };
+        assert!(store.request(&asked, CallKind::Acquire).is_none(), "never seen, so never replaced");
     }
 
     #[test]
     fn failures_are_told_in_the_elections_terms() {
-        let mut exchange = LeaseStore::new("ns", "web");
-        exchange.seen(lease(7)).unwrap();
-        let get = exchange.request(&election::LeaseRequest::Get, CallKind::Observe).unwrap();
-        let create = exchange.request(&election::LeaseRequest::Create(content()), CallKind::Acquire).unwrap();
-        let replace = election::LeaseRequest::Replace { version: 7, content: content() };
-        let replace = exchange.request(&replace, CallKind::Renew).unwrap();
+        let mut store = LeaseStore::new("ns", "web");
+        store.seen(lease(7)).unwrap();
+        let get = store.request(&LeaseRequest::Get, CallKind::Observe).unwrap();
+        let create = store.request(&LeaseRequest::Create(content()), CallKind::Acquire).unwrap();
+        let replace = LeaseRequest::Replace { version: 7, content: content() };
+        let replace = store.request(&replace, CallKind::Renew).unwrap();
         let refused = Err(CallFailure::Refused { retry_after: None });
         let unknown = Err(CallFailure::Unknown { retry_after: None });
         let conflict = Err(CallFailure::Conflict);
@@ -214,24 +170,24 @@ mod tests {
         for (status, expected) in table {
             for (call, expected) in [&get, &create, &replace].into_iter().zip(expected) {
                 let error = CallError::from_answer(call, status, None, b"");
-                assert_eq!(exchange.answer(call, Err(error)), expected, "{status} to {}", call.verb);
+                assert_eq!(answer(&mut store, call, Err(error)), expected, "{status} to {}", call.verb);
             }
         }
         let timeout = Transport { kind: TransportKind::Timeout, sent: true, text: String::new() };
         let error = CallError::new(&replace, Failure::Transport(timeout));
-        assert_eq!(exchange.answer(&replace, Err(error)), unknown);
+        assert_eq!(answer(&mut store, &replace, Err(error)), unknown);
         let garbage = Ok(Reply { status: 200, body: b"{".to_vec() });
-        assert_eq!(exchange.answer(&replace, garbage), unknown, "applied, for all we know");
+        assert_eq!(answer(&mut store, &replace, garbage), unknown, "applied, for all we know");
     }
 
     #[test]
     fn a_201_is_told_apart_from_a_200() {
-        let mut exchange = LeaseStore::new("ns", "web");
-        exchange.seen(lease(7)).unwrap();
-        let asked = election::LeaseRequest::Replace { version: 7, content: content() };
-        let put = exchange.request(&asked, CallKind::Renew).unwrap();
+        let mut store = LeaseStore::new("ns", "web");
+        store.seen(lease(7)).unwrap();
+        let asked = LeaseRequest::Replace { version: 7, content: content() };
+        let put = store.request(&asked, CallKind::Renew).unwrap();
         for (status, expected) in [(200, false), (201, true)] {
-            let answer = exchange.answer(&put, reply(status, &lease(8))).unwrap();
+            let answer = answer(&mut store, &put, reply(status, &lease(8))).unwrap();
             assert!(matches!(answer, Answer::Written { created, .. } if created == expected));
         }
     }

@@ -12,9 +12,8 @@ pub mod lease_store;
 mod watcher;
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -24,11 +23,12 @@ pub(crate) use self::error_log::ErrorLog;
 use self::inbox::Inbox;
 pub use self::leadership::Leadership;
 use self::lease_store::LeaseStore;
-pub(crate) use self::watcher::Watched;
-pub use self::watcher::{WatchUpdate, Watcher};
-use crate::election::{self, CallKind, Election, Event, Identity, Input, Output, Snapshot, Timing, Version};
+pub use self::watcher::{WatchChange, WatchUpdate, Watcher};
+use crate::election::{
+    self, CallFailure, CallKind, Election, Event, Identity, Input, LeaseRequest, Output, Snapshot, Timing, Version,
+};
 use crate::kube::client::MAX_IDLE;
-use crate::kube::{CallError, Client, Purpose, Reply, Request, Resource};
+use crate::kube::{CallError, Client, Purpose, Reply, Request, request};
 use crate::sys;
 use crate::time::BootTime;
 
@@ -55,8 +55,6 @@ pub(crate) trait Observer {
 pub enum Message {
     /// A call has ended.
     Called(Box<Called>),
-    /// The version to be replaced was not at hand.
-    NotAtHand { call: u64 },
     /// From the watch.
     Watch(WatchUpdate),
     /// All that was started for the term has ended.
@@ -77,24 +75,17 @@ pub struct Called {
 }
 
 /// Whether the election's thread still turns, for a liveness probe.
-#[derive(Debug)]
-pub struct Watchdog(AtomicU64);
-
-impl Default for Watchdog {
-    /// Before the election begins (the credentials may come late) nothing is due.
-    fn default() -> Watchdog {
-        Watchdog(AtomicU64::new(u64::MAX))
-    }
+///
+/// Before the election begins (the credentials may come late) nothing is due.
+#[derive(Debug, Default)]
+pub struct Watchdog {
+    due: Mutex<Option<BootTime>>,
 }
 
 impl Watchdog {
     /// How long the thread, or its call, has been overdue.
     pub fn overdue(&self) -> Duration {
-        sys::boot_time().since(BootTime(self.0.load(Ordering::Relaxed)))
-    }
-
-    fn due(&self, at: Option<BootTime>) {
-        self.0.store(at.map_or(u64::MAX, |at| at.0), Ordering::Relaxed);
+        sys::lock(&self.due).map_or(Duration::ZERO, |due| sys::boot_time().since(due))
     }
 }
 
@@ -126,8 +117,6 @@ pub(crate) struct Driver<A> {
     jobs: SyncSender<Job>,
     watcher: Watcher,
     leadership: Option<Leadership>,
-    /// The version of the Lease and the token that the observer was told last.
-    told: Option<(Option<Version>, Option<Version>)>,
     wake: Option<BootTime>,
     call_due: Option<BootTime>,
     watchdog: Arc<Watchdog>,
@@ -145,25 +134,20 @@ impl<A: Observer> Driver<A> {
             .stack_size(STACK)
             .spawn(move || make_calls(&calls, &queue, &answers))?;
         let updates = inbox.clone();
-        let watched = Watched {
-            resource: Resource::Lease,
-            namespace: namespace.clone(),
-            name: lease.clone(),
-            purpose: Purpose::Observe,
-        };
-        let watcher = Watcher::new(client, watched, timing.retry_period(), move |update| {
+        let (lease_store, lease_name) = (LeaseStore::new(&namespace, &lease), format!("{namespace}/{lease}"));
+        let watch = move |from, lasting| request::watch_lease(&namespace, &lease, from, lasting, Purpose::Observe);
+        let watcher = Watcher::new(client, watch, timing.retry_period(), move |update| {
             updates.post(Message::Watch(update));
         });
         Ok(Driver {
             election: Election::new(identity, timing, sys::random_u64()),
-            lease_store: LeaseStore::new(&namespace, &lease),
+            lease_store,
             observer,
-            lease_name: format!("{namespace}/{lease}"),
+            lease_name,
             inbox,
             jobs,
             watcher,
             leadership: None,
-            told: None,
             wake: None,
             call_due: None,
             watchdog,
@@ -176,22 +160,20 @@ impl<A: Observer> Driver<A> {
     pub(crate) fn run(mut self) -> A {
         self.input(Input::Timer);
         while !self.done {
-            let tend_again = self.tend_watch();
-            self.watchdog.due(self.call_due.or(self.wake));
-            match self.inbox.take_until([self.wake, tend_again].into_iter().flatten().min()) {
-                Some(letter) => self.read(letter),
+            let known = self.election.lease().map(|lease| lease.version);
+            let watch_due = self.watcher.tend(known, sys::boot_time());
+            *sys::lock(&self.watchdog.due) = self.call_due.or(self.wake);
+            match self.inbox.take_until([self.wake, watch_due].into_iter().flatten().min()) {
+                Some(message) => self.read(message),
                 None => self.input(Input::Timer),
             }
         }
         self.observer
     }
 
-    fn read(&mut self, letter: Message) {
-        match letter {
+    fn read(&mut self, message: Message) {
+        match message {
             Message::Called(called) => self.called(*called),
-            Message::NotAtHand { call } => {
-                self.input(Input::Reply { call, result: Err(election::CallFailure::Conflict) });
-            }
             Message::Watch(update) => self.watched(update),
             Message::WorkStopped { token } => {
                 // The Lease is about to be released: from now on no clone may count as held.
@@ -209,11 +191,7 @@ impl<A: Observer> Driver<A> {
     fn input(&mut self, input: Input) {
         self.election.handle(sys::now(), input);
         // Publish the Lease before announcing the term.
-        let known = (self.election.lease().map(|lease| lease.version), self.election.token());
-        if self.told != Some(known) {
-            self.told = Some(known);
-            self.observer.lease(self.election.lease(), self.election.token());
-        }
+        self.observer.lease(self.election.lease(), self.election.token());
         loop {
             match self.election.poll() {
                 Output::Call { call, request, purpose, limit } => self.call(call, &request, purpose, limit),
@@ -248,50 +226,43 @@ impl<A: Observer> Driver<A> {
         self.observer.stop_work();
     }
 
-    fn call(&mut self, call: u64, asked: &election::LeaseRequest, purpose: CallKind, limit: Duration) {
+    fn call(&mut self, call: u64, asked: &LeaseRequest, purpose: CallKind, limit: Duration) {
         match self.lease_store.request(asked, purpose) {
             Some(request) => {
                 self.call_due = Some(sys::boot_time() + limit);
                 // The thread at the other end lives as long as this one.
                 let _ = self.jobs.send(Job { call, request, limit });
             }
-            None => self.inbox.post(Message::NotAtHand { call }),
+            // The version to be replaced is not at hand, so it is not the newest.
+            None => self.election.handle(sys::now(), Input::Reply { call, result: Err(CallFailure::Conflict) }),
         }
     }
 
     fn called(&mut self, Called { call, request, result }: Called) {
         self.call_due = None;
-        let read = lease_store::read(&request, result);
-        match &read {
+        let answer = self.lease_store.read(&request, result);
+        match &answer {
             Ok(_) => self.errors.settled(&request),
             Err(error) => self.errors.about(&request, error),
         }
-        self.observer.called(request.purpose, read.as_ref().err());
-        let result = self.lease_store.take(&request, read);
-        self.input(Input::Reply { call, result });
+        self.observer.called(request.purpose, answer.as_ref().err());
+        self.input(Input::Reply { call, result: answer.or_else(|error| lease_store::failure(&error)) });
     }
 
     fn watched(&mut self, update: WatchUpdate) {
-        let Some(update) = self.watcher.note(update) else { return };
-        match update {
-            WatchUpdate::Up { .. } => self.input(Input::Watching(true)),
-            WatchUpdate::Object { object, .. } => match self.lease_store.seen(object) {
+        let Some(change) = self.watcher.note(update) else { return };
+        match change {
+            WatchChange::Up => self.input(Input::Watching(true)),
+            WatchChange::Object(_, object) => match self.lease_store.seen(object) {
                 Ok(lease) => self.input(Input::Seen(lease)),
                 Err(malformed) => warn!("the watch on Lease {} brought something else: {malformed}", self.lease_name),
             },
-            WatchUpdate::Deleted { version, .. } => self.input(Input::Deleted(version)),
-            WatchUpdate::Down { .. } => {
+            WatchChange::Deleted(version) => self.input(Input::Deleted(version)),
+            WatchChange::Down(_) => {
                 self.observer.watch_ended();
                 self.input(Input::Watching(false));
             }
         }
-    }
-
-    /// Begins a watch when there is none, and restarts one that is stale. When to do it again.
-    fn tend_watch(&mut self) -> Option<BootTime> {
-        let known = self.election.lease().map(|lease| lease.version);
-        self.watcher.tend(known, sys::boot_time());
-        self.watcher.wake(known)
     }
 }
 

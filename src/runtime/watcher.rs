@@ -2,7 +2,7 @@
 //!
 //! THREADS. The watch is an accelerator (P12): its owner must be right without it. So it may fail at any time, and says so.
 
-use std::fmt;
+use std::mem;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::STACK;
 use crate::election::{Jitter, Version, parse_version};
-use crate::kube::{CallError, Client, Failure, Purpose, Request, Resource, Watch, WatchEvent, WatchStop, request};
+use crate::kube::{CallError, Client, Failure, Request, Transport, TransportKind, Watch, WatchEvent, WatchStop};
 use crate::sys;
 use crate::time::BootTime;
 
@@ -36,83 +36,51 @@ const WARN_AGAIN: Duration = Duration::from_secs(600);
 /// of its own has it. (Without a version it would ask etcd, in some releases.)
 const ANY: Version = 0;
 
-/// What is watched, and for what purpose.
-#[derive(Clone, Debug)]
-pub(crate) struct Watched {
-    /// A Lease or a Service.
-    pub(crate) resource: Resource,
-    pub(crate) namespace: String,
-    pub(crate) name: String,
-    pub(crate) purpose: Purpose,
+/// What the thread of a watch tells its owner, who passes it to [`Watcher::note`].
+pub struct WatchUpdate {
+    /// Of which watch: what comes late from one that was stopped is ignored.
+    watch: WatchStop,
+    change: WatchChange,
 }
 
-impl fmt::Display for Watched {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} {}/{}", self.resource, self.namespace, self.name)
-    }
-}
-
-impl Watched {
-    fn request(&self, from: Version, lasting: Duration) -> Request {
-        let Watched { resource, namespace, name, purpose } = self;
-        match resource {
-            Resource::Service => request::watch_service(namespace, name, from, lasting, *purpose),
-            _ => request::watch_lease(namespace, name, from, lasting, *purpose),
-        }
-    }
-}
-
-/// What a watch brings. `run` is the number of the watch: updates of one that was stopped are ignored.
-#[derive(Debug)]
-pub enum WatchUpdate {
+/// What a watch brings.
+pub enum WatchChange {
     /// It is open.
-    Up { run: u64 },
-    /// The object, as it now is.
-    Object { run: u64, version: Version, object: Value },
-    /// The object was deleted.
-    Deleted { run: u64, version: Version },
-    /// It has ended, and must not begin again before this pause is over.
-    Down { run: u64, pause: Duration, end: WatchEnd },
+    Up,
+    /// The object, as it now is, and its version.
+    Object(Version, Value),
+    /// The object was deleted, by the event of this version.
+    Deleted(Version),
+    /// It could not begin, or has ended; another is opened.
+    Down(CallError),
 }
 
-/// How a watch has ended.
-#[derive(Debug)]
-pub enum WatchEnd {
-    /// The server has forgotten the version that the watch began at or had reached.
-    Gone(Version),
-    /// A rule is missing: in words.
-    Forbidden(String),
-    /// It failed, or could not begin: in words.
-    Failed(String),
-    /// It was stopped: it does not bring the version that its owner knows.
-    Stale,
-}
-
-type Listener = Arc<dyn Fn(WatchUpdate) + Send + Sync>;
-
-/// At most one watch at a time.
-pub struct Watcher {
+/// What is watched, and who is told.
+struct Subject {
     client: Arc<Client>,
-    watched: Watched,
+    /// The call that watches the object from this version, for this time.
+    request: Box<dyn Fn(Version, Duration) -> Request + Send + Sync>,
     retry_period: Duration,
-    listener: Listener,
-    jitter: Jitter,
-    runs: u64,
+    listener: Box<dyn Fn(WatchUpdate) + Send + Sync>,
+}
+
+/// At most one watch at a time, and none sooner than a retry period after the one before has begun.
+pub struct Watcher {
+    subject: Arc<Subject>,
+    /// The object, in words.
+    watched: String,
     running: Option<WatchStop>,
     up: bool,
-    begun: BootTime,
-    /// The newest version of the object that the present watch began at or has brought.
+    /// The version of the object that the present watch began at or has brought last.
     seen: Version,
-    /// Since when a newer version is known.
-    behind_since: Option<BootTime>,
+    /// Since when the owner knows another version.
+    differs_since: Option<BootTime>,
     not_before: BootTime,
     /// The newest version that the server has forgotten. The object may still have it: one that does not change, after
     /// the server was restarted or its history compacted.
     forgotten: Version,
-    /// The last watch ended because of that.
-    gone: bool,
+    /// These were logged, and no watch has worked since.
     forbidden: bool,
-    /// A failure was logged, and no watch has worked since.
     failed: bool,
     warned: Option<BootTime>,
 }
@@ -120,122 +88,104 @@ pub struct Watcher {
 impl Watcher {
     pub(crate) fn new(
         client: Arc<Client>,
-        watched: Watched,
+        request: impl Fn(Version, Duration) -> Request + Send + Sync + 'static,
         retry_period: Duration,
         listener: impl Fn(WatchUpdate) + Send + Sync + 'static,
     ) -> Watcher {
+        let Request { resource, namespace, name, .. } = request(ANY, LASTING);
+        let (request, listener) = (Box::new(request), Box::new(listener));
         Watcher {
-            client,
-            watched,
-            retry_period,
-            listener: Arc::new(listener),
-            jitter: Jitter::new(sys::random_u64()),
-            runs: 0,
+            subject: Arc::new(Subject { client, request, retry_period, listener }),
+            watched: format!("{resource:?} {namespace}/{name}"),
             running: None,
             up: false,
-            begun: BootTime(0),
-            seen: 0,
-            behind_since: None,
+            seen: ANY,
+            differs_since: None,
             not_before: BootTime(0),
             forgotten: ANY,
-            gone: false,
             forbidden: false,
             failed: false,
             warned: None,
         }
     }
 
-    /// Begins a watch when there is none, from the version `known`; restarts one that is stale.
-    pub(crate) fn tend(&mut self, known: Option<Version>, now: BootTime) {
-        let Some(known) = known else { return };
-        if self.running.is_none() {
-            if now >= self.not_before {
-                self.begin(self.begins_at(known), now);
+    /// Begins a watch when there is none, from the version `known`; restarts one that is stale: it lacks that version, or
+    /// is ahead of it (a backup was restored, and the server is silent until it reaches the watch's version again).
+    /// When to call this again, should nothing be learnt until then.
+    pub(crate) fn tend(&mut self, known: Option<Version>, now: BootTime) -> Option<BootTime> {
+        let known = known?;
+        if self.running.is_some() {
+            let differs = self.up && known != self.seen;
+            self.differs_since = differs.then(|| self.differs_since.unwrap_or(now));
+            let stale_at = self.differs_since? + self.subject.retry_period;
+            if now < stale_at {
+                return Some(stale_at);
             }
-            return;
+            info!("the watch on {} is stale at version {}: restarting it from {known}", self.watched, self.seen);
+            self.stop();
         }
-        self.behind_since = (known > self.seen).then(|| self.behind_since.unwrap_or(now));
-        if !self.up || self.stale_at(known).is_none_or(|at| now < at) {
-            return;
+        if now >= self.not_before {
+            self.begin(if known > self.forgotten { known } else { ANY }, now);
         }
-        info!("the watch on {} is stale at version {}: restarting it from {known}", self.watched, self.seen);
-        self.stop();
-        (self.listener)(WatchUpdate::Down { run: self.runs, pause: Duration::ZERO, end: WatchEnd::Stale });
+        self.running.is_none().then_some(self.not_before)
     }
 
-    /// When the watch counts as stale, if it brings nothing until then.
-    fn stale_at(&self, known: Version) -> Option<BootTime> {
-        if known < self.seen {
-            // A backup was restored: the server is silent until it reaches the watch's version again.
-            return Some(self.begun + self.retry_period);
+    fn begin(&mut self, from: Version, now: BootTime) {
+        self.not_before = now + Jitter::new(sys::random_u64()).around(self.subject.retry_period);
+        let (subject, stop) = (Arc::clone(&self.subject), WatchStop::new());
+        self.running = Some(stop.clone());
+        self.seen = from;
+        let run = move || subject.watch(&stop, from);
+        if let Err(error) = thread::Builder::new().name("watch".into()).stack_size(STACK).spawn(run) {
+            warn!("no thread for the watch on {}: {error}", self.watched);
+            self.running = None;
         }
-        self.behind_since.map(|since| since + self.retry_period)
     }
 
     /// Takes note of an update; `None`: it is from a watch that was stopped.
-    pub(crate) fn note(&mut self, update: WatchUpdate) -> Option<WatchUpdate> {
-        let (WatchUpdate::Up { run }
-        | WatchUpdate::Object { run, .. }
-        | WatchUpdate::Deleted { run, .. }
-        | WatchUpdate::Down { run, .. }) = &update;
-        if *run != self.runs {
+    pub(crate) fn note(&mut self, WatchUpdate { watch, change }: WatchUpdate) -> Option<WatchChange> {
+        if watch.is_stopped() {
             return None;
         }
-        match &update {
-            WatchUpdate::Up { .. } => {
-                if std::mem::take(&mut self.forbidden) {
-                    info!("the watch on {} is allowed now", self.watched);
-                }
-                if std::mem::take(&mut self.failed) {
+        match &change {
+            WatchChange::Up => {
+                self.up = true;
+                if mem::take(&mut self.failed) | mem::take(&mut self.forbidden) {
                     info!("the watch on {} works again", self.watched);
                 }
-                self.up = true;
             }
-            WatchUpdate::Object { version, .. } | WatchUpdate::Deleted { version, .. } => {
-                self.seen = self.seen.max(*version)
-            }
-            WatchUpdate::Down { pause, end, .. } => {
-                let now = sys::boot_time();
-                self.note_end(end, now);
-                self.running = None;
-                self.up = false;
-                // Without the forgotten version the next watch can begin at once; a server that repeats itself waits.
-                let again = std::mem::replace(&mut self.gone, matches!(end, WatchEnd::Gone(_)));
-                self.not_before = if self.gone && !again { now } else { now + *pause };
+            WatchChange::Object(version, _) | WatchChange::Deleted(version) => self.seen = *version,
+            WatchChange::Down(error) => {
+                self.stop();
+                self.note_end(error, sys::boot_time());
             }
         }
-        Some(update)
+        Some(change)
     }
 
-    /// Logs each failure once. A forgotten version is none: the next watch begins without it.
-    fn note_end(&mut self, end: &WatchEnd, now: BootTime) {
+    /// Logs each failure once, and sees to the pause that it calls for.
+    fn note_end(&mut self, error: &CallError, now: BootTime) {
         let watched = &self.watched;
-        match end {
-            WatchEnd::Gone(version) => self.forgotten = *version,
-            WatchEnd::Forbidden(why) if !std::mem::replace(&mut self.forbidden, true) => {
-                warn!("cannot watch {watched}, polling instead: {why}");
+        match &error.failure {
+            // No failure: the next watch begins without that version.
+            Failure::Gone => self.forgotten = self.seen,
+            Failure::Forbidden(_) => {
+                self.not_before = now + LONGEST_PAUSE;
+                if !mem::replace(&mut self.forbidden, true) {
+                    let rule = (self.subject.request)(self.seen, LASTING).missing_rule();
+                    warn!("cannot watch {watched}, polling instead: {error}; {rule}");
+                }
             }
-            WatchEnd::Failed(why) if !self.failed && self.warned.is_none_or(|at| now.since(at) >= WARN_AGAIN) => {
-                warn!("the watch on {watched} failed, polling until it works again: {why}");
+            failure => {
+                let asked = failure.retry_after().unwrap_or_default().min(LONGEST_PAUSE);
+                self.not_before = self.not_before.max(now + asked);
+                if self.failed || self.warned.is_some_and(|at| now.since(at) < WARN_AGAIN) {
+                    return debug!("the watch on {watched} failed: {error}");
+                }
+                warn!("the watch on {watched} failed, polling until it works again: {error}");
                 (self.failed, self.warned) = (true, Some(now));
             }
-            WatchEnd::Failed(why) => debug!("the watch on {watched} failed: {why}"),
-            WatchEnd::Forbidden(_) | WatchEnd::Stale => {}
         }
-    }
-
-    /// When to call [`tend`](Watcher::tend) next, should nothing be learnt until then.
-    pub(crate) fn wake(&self, known: Option<Version>) -> Option<BootTime> {
-        let known = known?;
-        match &self.running {
-            None => Some(self.not_before),
-            Some(_) => self.stale_at(known).filter(|_| self.up),
-        }
-    }
-
-    /// Where to begin when this version is known.
-    fn begins_at(&self, known: Version) -> Version {
-        if known > self.forgotten { known } else { ANY }
     }
 
     /// Whether a watch is open or being opened.
@@ -249,32 +199,7 @@ impl Watcher {
             running.stop();
         }
         self.up = false;
-        self.behind_since = None;
-    }
-
-    fn begin(&mut self, from: Version, now: BootTime) {
-        self.runs += 1;
-        self.seen = from;
-        self.begun = now;
-        let stop = WatchStop::default();
-        let run = WatchRun {
-            number: self.runs,
-            client: Arc::clone(&self.client),
-            watched: self.watched.clone(),
-            listener: Arc::clone(&self.listener),
-            jitter: self.jitter.clone(),
-            retry_period: self.retry_period,
-            stop: stop.clone(),
-        };
-        self.jitter.up_to(LASTING);
-        let started = thread::Builder::new().name("watch".into()).stack_size(STACK).spawn(move || run.go(from));
-        match started {
-            Ok(_) => self.running = Some(stop),
-            Err(error) => {
-                warn!("no thread for the watch on {}: {error}", self.watched);
-                self.not_before = now + self.retry_period;
-            }
-        }
+        self.differs_since = None;
     }
 }
 
@@ -285,76 +210,50 @@ impl Drop for Watcher {
     }
 }
 
-/// One watch, opened again as often as the server ends it in good order.
-struct WatchRun {
-    number: u64,
-    client: Arc<Client>,
-    watched: Watched,
-    listener: Listener,
-    jitter: Jitter,
-    retry_period: Duration,
-    stop: WatchStop,
-}
-
-impl WatchRun {
-    fn go(mut self, mut from: Version) {
-        let mut up = false;
-        let (pause, end) = loop {
-            let request = self.watched.request(from, LASTING + self.jitter.up_to(LASTING));
+impl Subject {
+    /// One watch, opened again as often as the server ends it in good order.
+    fn watch(&self, stop: &WatchStop, mut from: Version) {
+        let tell = |change| (self.listener)(WatchUpdate { watch: stop.clone(), change });
+        let mut jitter = Jitter::new(sys::random_u64());
+        while !stop.is_stopped() {
+            let request = (self.request)(from, LASTING + jitter.up_to(LASTING));
             let begun = sys::boot_time();
-            let ended = Watch::open(&self.client, &request, OPENING, &self.stop).and_then(|watch| {
-                if !std::mem::replace(&mut up, true) {
-                    (self.listener)(WatchUpdate::Up { run: self.number });
-                }
-                self.listen(watch, &mut from).map_err(|failure| CallError::in_watch(&request, failure))
+            let ended = Watch::open(&self.client, &request, OPENING, stop).and_then(|watch| {
+                tell(WatchChange::Up);
+                listen(watch, &mut from, tell).map_err(|failure| CallError::in_watch(&request, failure))
             });
-            if self.stop.is_stopped() {
-                return;
-            }
             let lasted = sys::boot_time().since(begun);
             match ended {
                 Ok(()) if lasted >= SHORTEST.max(self.retry_period) => {}
                 Ok(()) => {
-                    let why = format!("GET {}: the server ended it after {lasted:.1?}", request.path);
-                    break (self.jitter.around(self.retry_period), WatchEnd::Failed(why));
+                    let text = format!("the server ended it after {lasted:.1?}");
+                    let cut = Transport { kind: TransportKind::Cut, sent: true, text };
+                    return tell(WatchChange::Down(CallError::new(&request, Failure::Transport(cut))));
                 }
-                Err(error) => break self.failed(&request, &error, from),
-            }
-        };
-        (self.listener)(WatchUpdate::Down { run: self.number, pause, end });
-    }
-
-    /// Until the server ends it in good order; then `from` is where to go on.
-    fn listen(&self, watch: Watch, from: &mut Version) -> Result<(), Failure> {
-        for event in watch {
-            match event {
-                WatchEvent::Modified(object) => {
-                    *from = version_of(&object)?;
-                    (self.listener)(WatchUpdate::Object { run: self.number, version: *from, object });
-                }
-                WatchEvent::Deleted(object) => {
-                    *from = version_of(&object)?;
-                    (self.listener)(WatchUpdate::Deleted { run: self.number, version: *from });
-                }
-                WatchEvent::Bookmark(version) => *from = version,
-                WatchEvent::Gone => return Err(Failure::Gone),
-                WatchEvent::Failed(failure) => return Err(failure),
+                Err(error) => return tell(WatchChange::Down(error)),
             }
         }
-        Ok(())
     }
+}
 
-    fn failed(&mut self, request: &Request, error: &CallError, from: Version) -> (Duration, WatchEnd) {
-        let pause = self.jitter.around(self.retry_period);
-        let asked = error.failure.retry_after().unwrap_or_default().min(LONGEST_PAUSE);
-        match &error.failure {
-            Failure::Gone => (pause, WatchEnd::Gone(from)),
-            Failure::Forbidden(_) => {
-                (LONGEST_PAUSE, WatchEnd::Forbidden(format!("{error}; {}", request.missing_rule())))
+/// Until the server ends it in good order; then `from` is where to go on.
+fn listen(watch: Watch, from: &mut Version, tell: impl Fn(WatchChange)) -> Result<(), Failure> {
+    for event in watch {
+        match event {
+            WatchEvent::Modified(object) => {
+                *from = version_of(&object)?;
+                tell(WatchChange::Object(*from, object));
             }
-            _ => (pause.max(asked), WatchEnd::Failed(error.to_string())),
+            WatchEvent::Deleted(object) => {
+                *from = version_of(&object)?;
+                tell(WatchChange::Deleted(*from));
+            }
+            WatchEvent::Bookmark(version) => *from = version,
+            WatchEvent::Gone => return Err(Failure::Gone),
+            WatchEvent::Failed(failure) => return Err(failure),
         }
     }
+    Ok(())
 }
 
 fn version_of(object: &Value) -> Result<Version, Failure> {
@@ -365,34 +264,45 @@ fn version_of(object: &Value) -> Result<Version, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kube::ClientOptions;
+    use crate::kube::{ClientOptions, Purpose, request};
 
     const RETRY_PERIOD: Duration = Duration::from_secs(2);
+    const BEGIN: BootTime = BootTime(1_000);
 
-    fn watcher() -> Watcher {
-        let client = Client::new(ClientOptions::new("http://127.0.0.1:1")).expect("a client that makes no call");
-        let (namespace, name) = ("ns".into(), "web".into());
-        let watched = Watched { resource: Resource::Lease, namespace, name, purpose: Purpose::Observe };
-        Watcher::new(Arc::new(client), watched, RETRY_PERIOD, |_| {})
+    fn watch(from: Version, lasting: Duration) -> Request {
+        request::watch_lease("ns", "web", from, lasting, Purpose::Observe)
     }
 
-    /// An open one that has just begun and brought version 50.
-    fn open_watcher(now: BootTime) -> Watcher {
+    fn watcher() -> Watcher {
+        let client = Client::new(ClientOptions::new("http://127.0.0.1:1")).expect("a client without a server");
+        Watcher::new(Arc::new(client), watch, RETRY_PERIOD, |_| {})
+    }
+
+    /// An open one that has brought version 50.
+    fn open_watcher() -> (Watcher, WatchStop) {
         let mut watcher = watcher();
-        (watcher.up, watcher.begun, watcher.seen, watcher.running) = (true, now, 50, Some(WatchStop::new()));
-        watcher
+        let stop = WatchStop::new();
+        (watcher.up, watcher.seen, watcher.running) = (true, 50, Some(stop.clone()));
+        (watcher, stop)
+    }
+
+    fn answered(status: u16) -> CallError {
+        CallError::from_answer(&watch(41, LASTING), status, Some("3600"), b"")
+    }
+
+    fn cut() -> CallError {
+        let transport = Transport { kind: TransportKind::Cut, sent: true, text: "connection reset".into() };
+        CallError::new(&watch(41, LASTING), Failure::Transport(transport))
     }
 
     #[test]
     fn a_watch_that_fails_again_and_again_is_warned_of_every_ten_minutes_at_most() {
-        let mut watcher = watcher();
-        let begin = BootTime(1);
+        let (mut watcher, watch) = open_watcher();
         let mut warned = 0;
         for second in 0..1800 {
-            let failed = WatchEnd::Failed("GET /: cut: connection reset".into());
-            watcher.note_end(&failed, begin + Duration::from_secs(second));
+            watcher.note_end(&cut(), BEGIN + Duration::from_secs(second));
             warned += usize::from(watcher.failed);
-            watcher.note(WatchUpdate::Up { run: 0 });
+            watcher.note(WatchUpdate { watch: watch.clone(), change: WatchChange::Up });
             assert!(!watcher.failed, "it works again, and that was said if a warning was");
         }
         assert_eq!(warned, 3);
@@ -400,69 +310,65 @@ mod tests {
 
     #[test]
     fn only_versions_that_are_not_forgotten_are_begun_at() {
-        let mut watcher = watcher();
-        watcher.note_end(&WatchEnd::Gone(41), BootTime(1));
         for (known, from) in [(40, ANY), (41, ANY), (42, 42)] {
-            assert_eq!(watcher.begins_at(known), from);
+            let mut watcher = watcher();
+            watcher.seen = 41;
+            watcher.note_end(&answered(410), BEGIN);
+            assert!(!watcher.failed && watcher.warned.is_none(), "nothing to warn of");
+            watcher.tend(Some(known), BEGIN);
+            assert_eq!((watcher.is_running(), watcher.seen), (true, from));
         }
-        assert!(!watcher.failed && watcher.warned.is_none(), "nothing to warn of");
     }
 
     #[test]
-    fn a_server_that_forgets_again_and_again_is_not_asked_without_a_pause() {
-        let mut watcher = watcher();
-        let gone = || WatchUpdate::Down { run: 0, pause: RETRY_PERIOD, end: WatchEnd::Gone(41) };
-        for (end, paused) in [(gone(), false), (gone(), true), (gone(), true)] {
-            let before = sys::boot_time();
-            watcher.note(end);
-            assert_eq!(watcher.not_before >= before + RETRY_PERIOD, paused);
+    fn whatever_ends_a_watch_the_next_begins_a_retry_period_after_it_at_the_earliest() {
+        for error in [cut(), answered(410), answered(400), answered(401), answered(404), answered(422)] {
+            let mut watcher = watcher();
+            assert_eq!(watcher.tend(Some(50), BEGIN), None);
+            assert!(watcher.is_running());
+            watcher.stop();
+            watcher.note_end(&error, BEGIN + Duration::from_millis(1));
+            let again = watcher.tend(Some(50), BEGIN + RETRY_PERIOD - Duration::from_nanos(1)).expect("an instant");
+            assert!(!watcher.is_running() && again >= BEGIN + RETRY_PERIOD && again <= BEGIN + RETRY_PERIOD * 6 / 5);
+            watcher.tend(Some(50), again);
+            assert!(watcher.is_running(), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_pause_that_the_server_asks_for_counts_up_to_a_minute_and_a_forbidden_watch_waits_as_long() {
+        for status in [403, 429, 503] {
+            let mut watcher = watcher();
+            watcher.note_end(&answered(status), BEGIN);
+            assert_eq!(watcher.tend(Some(50), BEGIN), Some(BEGIN + LONGEST_PAUSE), "{status}");
+            assert!(!watcher.is_running());
         }
     }
 
     #[test]
     fn a_watch_is_stale_when_it_lacks_a_version_or_is_ahead_of_the_server() {
-        let begin = BootTime(1_000);
         for known in [49, 51] {
-            let mut watcher = open_watcher(begin);
-            watcher.tend(Some(known), begin);
-            assert_eq!(watcher.wake(Some(known)), Some(begin + RETRY_PERIOD));
-            watcher.tend(Some(known), begin + RETRY_PERIOD - Duration::from_nanos(1));
-            assert!(watcher.is_running(), "{known}");
-            watcher.tend(Some(known), begin + RETRY_PERIOD);
-            assert!(!watcher.is_running(), "{known}");
+            let (mut watcher, stop) = open_watcher();
+            assert_eq!(watcher.tend(Some(known), BEGIN), Some(BEGIN + RETRY_PERIOD));
+            watcher.tend(Some(known), BEGIN + RETRY_PERIOD - Duration::from_nanos(1));
+            assert!(!stop.is_stopped(), "{known}");
+            watcher.tend(Some(known), BEGIN + RETRY_PERIOD);
+            assert!(stop.is_stopped() && watcher.is_running(), "{known}: another is opened");
+            assert_eq!(watcher.seen, known);
         }
-        let mut watcher = open_watcher(begin);
-        watcher.tend(Some(50), begin);
-        assert_eq!(watcher.wake(Some(50)), None);
-        watcher.tend(Some(51), begin);
-        watcher.note(WatchUpdate::Object { run: 0, version: 51, object: Value::Null });
-        watcher.tend(Some(51), begin + RETRY_PERIOD);
-        assert!(watcher.is_running(), "it has caught up");
+        let (mut watcher, stop) = open_watcher();
+        assert_eq!(watcher.tend(Some(50), BEGIN), None);
+        watcher.tend(Some(51), BEGIN);
+        watcher.note(WatchUpdate { watch: stop.clone(), change: WatchChange::Object(51, Value::Null) });
+        watcher.tend(Some(51), BEGIN + RETRY_PERIOD);
+        assert!(!stop.is_stopped(), "it has caught up");
     }
 
     #[test]
-    fn every_failure_of_a_watch_is_followed_by_a_pause() {
-        let stop = WatchStop::new();
-        let watcher = watcher();
-        let mut run = WatchRun {
-            number: 1,
-            client: watcher.client.clone(),
-            watched: watcher.watched.clone(),
-            listener: watcher.listener.clone(),
-            jitter: Jitter::new(1),
-            retry_period: RETRY_PERIOD,
-            stop,
-        };
-        let request = run.watched.request(41, LASTING);
-        let mut pause = |status| {
-            let error = CallError::from_answer(&request, status, Some("3600"), b"");
-            run.failed(&request, &error, 41).0
-        };
-        for status in [400, 401, 404, 410, 422] {
-            assert!((RETRY_PERIOD..=LONGEST_PAUSE).contains(&pause(status)), "{status}");
-        }
-        for status in [403, 429, 503] {
-            assert_eq!(pause(status), LONGEST_PAUSE, "Retry-After counts up to a minute");
-        }
+    fn what_a_stopped_watch_still_brings_is_ignored() {
+        let (mut watcher, stop) = open_watcher();
+        watcher.stop();
+        assert!(watcher.note(WatchUpdate { watch: stop, change: WatchChange::Object(51, Value::Null) }).is_none());
+        assert_eq!(watcher.seen, 50);
     }
 }

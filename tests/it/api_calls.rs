@@ -12,7 +12,7 @@ use leasehold::kube::event::{Subject, became_leader, event};
 use leasehold::kube::request::{self, Needed, RULES, Request, Rule};
 use leasehold::kube::service::selector_patch;
 use leasehold::kube::{CallError, Fence, Lease, Purpose, Reply, Service, Verb};
-use leasehold::runtime::lease_store::LeaseStore;
+use leasehold::runtime::lease_store::{self, LeaseStore};
 use leasehold::time::{BootTime, Now, WallTime};
 use leasehold_apiserver::store::{LEASES, PODS, SERVICES, Store};
 use serde_json::{Value, json};
@@ -129,7 +129,7 @@ impl Candidate {
         let (call, request) = self.asked.take().expect("it asks for a call");
         assert_eq!(request.verb, verb, "{title}");
         let result = cluster.make(function, title, &request);
-        let result = self.exchange.answer(&request, result);
+        let result = self.exchange.read(&request, result).or_else(|error| lease_store::failure(&error));
         self.tell(cluster.now, Input::Reply { call, result });
     }
 

@@ -9,7 +9,7 @@ use leasehold::election::{Answer, CallFailure, CallKind, Input, LeaseRequest, Mu
 use leasehold::kube::service::selector_patch;
 use leasehold::kube::{self, CallError, Failure, Purpose, Transport, TransportKind, WatchEvent, request};
 use leasehold::program::routing;
-use leasehold::runtime::lease_store::LeaseStore;
+use leasehold::runtime::lease_store::{self, LeaseStore};
 use leasehold::time::WallTime;
 use leasehold_apiserver::store::{self, Fields, LEASES, PODS, SERVICES, Store, Watch};
 use serde_json::{Value, json};
@@ -27,6 +27,12 @@ pub struct Wire {
     pub store: Store,
     refuses_patches: bool,
     saved: Option<store::Snapshot>,
+}
+
+/// A candidate's end: the shipped code, and the mistake that only a test makes.
+pub struct Client {
+    store: LeaseStore,
+    mistake: Option<Mutant>,
 }
 
 /// An HTTP answer.
@@ -89,8 +95,18 @@ fn conditions(body: &str) -> Option<Conditions> {
     Some(Conditions { version: has("resourceVersion"), uid: has("uid") })
 }
 
+/// The same replacement, whatever the version is by now.
+fn without_version(mut call: kube::Request) -> kube::Request {
+    let mut object: Value = serde_json::from_str(call.body.as_deref().expect("a body")).expect("JSON");
+    let metadata = object["metadata"].as_object_mut().expect("an object");
+    metadata.remove("resourceVersion");
+    metadata.remove("uid");
+    call.body = Some(object.to_string());
+    call
+}
+
 impl Api for Wire {
-    type Client = LeaseStore;
+    type Client = Client;
     type Call = kube::Request;
     type Reply = Reply;
     type Event = Arc<[u8]>;
@@ -114,21 +130,23 @@ impl Api for Wire {
         Wire { store, refuses_patches: false, saved: None }
     }
 
-    fn client(mistake: Option<Mutant>) -> LeaseStore {
-        LeaseStore::new(NAMESPACE, NAME).with_mistake(mistake)
+    fn client(mistake: Option<Mutant>) -> Client {
+        Client { store: LeaseStore::new(NAMESPACE, NAME), mistake }
     }
 
-    fn encode(exchange: &mut LeaseStore, request: &LeaseRequest, purpose: CallKind) -> Option<kube::Request> {
-        exchange.request(request, purpose)
+    fn encode(client: &mut Client, request: &LeaseRequest, purpose: CallKind) -> Option<kube::Request> {
+        let call = client.store.request(request, purpose)?;
+        let mistaken = client.mistake == Some(Mutant::WriteWithoutVersion) && call.verb == kube::Verb::Update;
+        Some(if mistaken { without_version(call) } else { call })
     }
 
-    fn decode(exchange: &mut LeaseStore, call: &kube::Request, outcome: Outcome<Reply>) -> Result<Answer, CallFailure> {
-        exchange.answer(call, result_of(call, outcome))
+    fn decode(client: &mut Client, call: &kube::Request, outcome: Outcome<Reply>) -> Result<Answer, CallFailure> {
+        client.store.read(call, result_of(call, outcome)).or_else(|error| lease_store::failure(&error))
     }
 
-    fn decode_event(exchange: &mut LeaseStore, line: &Arc<[u8]>) -> Option<Input> {
+    fn decode_event(client: &mut Client, line: &Arc<[u8]>) -> Option<Input> {
         match WatchEvent::parse(line) {
-            WatchEvent::Modified(object) => exchange.seen(object).ok().map(Input::Seen),
+            WatchEvent::Modified(object) => client.store.seen(object).ok().map(Input::Seen),
             WatchEvent::Deleted(object) => version(&object).map(Input::Deleted),
             WatchEvent::Bookmark(_) | WatchEvent::Gone | WatchEvent::Failed(_) => None,
         }

@@ -13,7 +13,7 @@ use crate::kube::pod::label_value;
 use crate::kube::{Client, Lease, Purpose, Resource, Service, request};
 use crate::program::config::{ServiceConfig, StatusConfig};
 use crate::runtime::inbox::Inbox;
-use crate::runtime::{WatchUpdate, Watched, Watcher};
+use crate::runtime::{WatchChange, Watcher};
 use crate::sys;
 use crate::time::{WallTime, human};
 
@@ -185,20 +185,20 @@ impl LeaseStatus<'_> {
     }
 
     /// Takes in what a watch brought. A new watch may begin with a version that is known already, or older.
-    fn apply(&mut self, resource: Resource, update: WatchUpdate) {
+    fn apply(&mut self, resource: Resource, change: WatchChange) {
         let known = self.version(resource);
-        match (resource, update) {
-            (Resource::Lease, WatchUpdate::Deleted { .. }) => self.lease = None,
-            (_, WatchUpdate::Deleted { .. }) => self.service = Some(Err("it was deleted".into())),
-            (Resource::Lease, WatchUpdate::Object { object, .. }) => {
+        match (resource, change) {
+            (Resource::Lease, WatchChange::Deleted(_)) => self.lease = None,
+            (_, WatchChange::Deleted(_)) => self.service = Some(Err("it was deleted".into())),
+            (Resource::Lease, WatchChange::Object(_, object)) => {
                 let read = Lease::from_object(object).ok().filter(|read| known < Some(read.version()));
                 self.lease = read.map(|read| read.snapshot()).or(self.lease.take());
             }
-            (_, WatchUpdate::Object { object, .. }) => {
+            (_, WatchChange::Object(_, object)) => {
                 let read = Service::from_object(object).ok().filter(|read| known < Some(read.version));
                 self.service = read.map(Ok).or(self.service.take());
             }
-            (_, WatchUpdate::Up { .. } | WatchUpdate::Down { .. }) => {}
+            (_, WatchChange::Up | WatchChange::Down(_)) => {}
         }
     }
 
@@ -217,8 +217,11 @@ fn follow(config: &StatusConfig, client: &Arc<Client>) -> Outcome {
     let watcher = |resource: Resource, name: &str| {
         let inbox = inbox.clone();
         let (namespace, name) = (config.access.namespace.clone(), name.to_owned());
-        let watched = Watched { resource, namespace, name, purpose: Purpose::Status };
-        (resource, Watcher::new(Arc::clone(client), watched, POLL, move |update| inbox.post((resource, update))))
+        let watch = move |from, lasting| match resource {
+            Resource::Service => request::watch_service(&namespace, &name, from, lasting, Purpose::Status),
+            _ => request::watch_lease(&namespace, &name, from, lasting, Purpose::Status),
+        };
+        (resource, Watcher::new(Arc::clone(client), watch, POLL, move |update| inbox.post((resource, update))))
     };
     let mut watchers = vec![watcher(Resource::Lease, &config.access.lease_name)];
     watchers.extend(config.service.as_ref().map(|service| watcher(Resource::Service, &service.name)));
@@ -243,7 +246,7 @@ fn follow(config: &StatusConfig, client: &Arc<Client>) -> Outcome {
         };
         match update {
             // After the end of a watch only a call shows what it would have brought.
-            None | Some((_, WatchUpdate::Down { .. })) => seen = LeaseStatus::read(config, client).unwrap_or(seen),
+            None | Some((_, WatchChange::Down(_))) => seen = LeaseStatus::read(config, client).unwrap_or(seen),
             Some((resource, update)) => seen.apply(resource, update),
         }
         seen.wall = sys::now().wall;

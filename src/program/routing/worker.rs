@@ -15,14 +15,12 @@ use super::{CONFLICTS_IN_A_ROW, RouteEvent, RouteFailure, RouteInput, RouteOutpu
 use crate::kube::client::MAX_IDLE;
 use crate::kube::event::{Subject, became_leader, stopped_leading};
 use crate::kube::service::{FENCE, selector_patch};
-use crate::kube::{
-    CallError, Client, Failure, Fence, Malformed, Pod, Purpose, Reply, Request, Resource, Service, pod, request,
-};
+use crate::kube::{CallError, Client, Failure, Fence, Malformed, Pod, Purpose, Reply, Request, Service, pod, request};
 use crate::program::config::{Config, ServiceConfig};
 use crate::program::metrics::TryResult;
 use crate::program::state::SharedState;
 use crate::runtime::inbox::Inbox;
-use crate::runtime::{ErrorLog, Leadership, STACK, WatchUpdate, Watched, Watcher};
+use crate::runtime::{ErrorLog, Leadership, STACK, WatchChange, WatchUpdate, Watcher};
 use crate::sys;
 use crate::time::BootTime;
 
@@ -117,11 +115,11 @@ impl Route {
         let Config { access, identity, timing, .. } = &options.config;
         let (key, value) = (service.route_label.clone(), pod::label_value(identity));
         let (namespace, name) = (access.namespace.clone(), service.name.clone());
-        let watched = Watched { resource: Resource::Service, namespace, name, purpose: Purpose::Route };
+        let watch = move |from, lasting| request::watch_service(&namespace, &name, from, lasting, Purpose::Route);
         let listener = move |update| inbox.post(RoutingMessage::Watch(update));
         Route {
             routing: Routing::new(key.clone(), value.clone(), timing.retry_period()),
-            watcher: Watcher::new(Arc::clone(&options.client), watched, timing.retry_period(), listener),
+            watcher: Watcher::new(Arc::clone(&options.client), watch, timing.retry_period(), listener),
             service: service.name.clone(),
             key,
             value,
@@ -195,12 +193,12 @@ impl Worker {
 
     fn on_watch(&mut self, update: WatchUpdate) {
         let Some(route) = &mut self.route else { return };
-        let Some(update) = route.watcher.note(update) else { return };
-        let input = match update {
-            WatchUpdate::Up { .. } => RouteInput::Watching(true),
-            WatchUpdate::Down { .. } => RouteInput::Watching(false),
-            WatchUpdate::Deleted { .. } => RouteInput::Deleted,
-            WatchUpdate::Object { object, .. } => match Service::from_object(object) {
+        let Some(change) = route.watcher.note(update) else { return };
+        let input = match change {
+            WatchChange::Up => RouteInput::Watching(true),
+            WatchChange::Down(_) => RouteInput::Watching(false),
+            WatchChange::Deleted(_) => RouteInput::Deleted,
+            WatchChange::Object(_, object) => match Service::from_object(object) {
                 Ok(service) => RouteInput::Seen(service),
                 Err(error) => return warn!("the watch on Service {}: unreadable event: {error}", route.service),
             },
@@ -212,7 +210,9 @@ impl Worker {
     fn update_watch(&mut self) {
         let Some(route) = &mut self.route else { return };
         match route.routing.watch_from() {
-            Some(version) => route.watcher.tend(Some(version), sys::boot_time()),
+            Some(version) => {
+                route.watcher.tend(Some(version), sys::boot_time());
+            }
             None if route.watcher.is_running() => {
                 route.watcher.stop();
                 self.advance(RouteInput::Watching(false));
