@@ -167,7 +167,7 @@ fn line(call: &ObservedCall) -> Value {
         "namespace": request.namespace,
         "name": request.name,
         "path": request.path,
-        "why": request.purpose.as_str(),
+        "why": request.purpose,
         "host": call.host,
         "attempt": call.attempt,
         "sentVersion": request.sent_version,

@@ -2,7 +2,7 @@
 //!
 //! PURE: builds values. Nothing else in the program puts a method or a path together, so this file
 //! shows all that a cluster will ever be asked. What is granted is in `manifests/base/rbac.yaml`; a test holds it
-//! against [`RULES`]. What was asked in fact is in the audit log (`AUDIT_LOG`).
+//! against these functions. What was asked in fact is in the audit log (`AUDIT_LOG`).
 //!
 //! In short: leasehold reads, creates and replaces **one Lease**, watches it; with SERVICE_NAME set it labels
 //! **its own Pod** and patches the selector of **one Service**; with EVENTS on it writes Events about its Lease.
@@ -14,25 +14,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::election::Version;
-
-/// The rules that a Role must hold for everything below to work, one line for each grant.
-pub const RULES: &[Rule] = &[
-    Rule { resource: Resource::Lease, verb: Verb::Get, by_name: true, needed: Needed::Always },
-    Rule { resource: Resource::Lease, verb: Verb::Update, by_name: true, needed: Needed::Always },
-    Rule { resource: Resource::Lease, verb: Verb::Watch, by_name: true, needed: Needed::Optional },
-    // A name does not exist yet when it is created: RBAC cannot restrict `create` by name.
-    Rule { resource: Resource::Lease, verb: Verb::Create, by_name: false, needed: Needed::Optional },
-    // A Deployment's Pod names are not known beforehand.
-    Rule { resource: Resource::Pod, verb: Verb::Get, by_name: false, needed: Needed::ForRouting },
-    Rule { resource: Resource::Pod, verb: Verb::Patch, by_name: false, needed: Needed::ForRouting },
-    Rule { resource: Resource::Service, verb: Verb::Get, by_name: true, needed: Needed::ForRouting },
-    Rule { resource: Resource::Service, verb: Verb::Patch, by_name: true, needed: Needed::ForRouting },
-    Rule { resource: Resource::Service, verb: Verb::Watch, by_name: true, needed: Needed::ForRouting },
-    Rule { resource: Resource::Event, verb: Verb::Create, by_name: false, needed: Needed::Optional },
-];
 
 /// Looks at the Lease: at the start, after a conflict, after a write whose reply was lost, and in polls where the
 /// watch does not work.
@@ -236,12 +221,6 @@ impl Verb {
     }
 }
 
-impl fmt::Display for Verb {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 /// What leasehold touches. There is nothing else.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Resource {
@@ -273,17 +252,11 @@ impl Resource {
             Resource::Event => "events",
         }
     }
-
-    fn base_path(self) -> &'static str {
-        match self {
-            Resource::Lease => "/apis/coordination.k8s.io/v1",
-            Resource::Pod | Resource::Service | Resource::Event => "/api/v1",
-        }
-    }
 }
 
 /// For what purpose a call is made: the audit log states it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Purpose {
     /// To see who leads.
     Observe,
@@ -309,56 +282,17 @@ pub enum Purpose {
     Status,
 }
 
-impl Purpose {
-    /// The word in the audit log.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Purpose::Observe => "observe",
-            Purpose::Acquire => "acquire",
-            Purpose::Renew => "renew",
-            Purpose::Release => "release",
-            Purpose::Announce => "announce",
-            Purpose::Yield => "yield",
-            Purpose::Label => "label",
-            Purpose::Route => "route",
-            Purpose::Drain => "drain",
-            Purpose::Event => "event",
-            Purpose::Status => "status",
-        }
-    }
-}
-
-/// One grant in a Role.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Rule {
-    /// On what.
-    pub resource: Resource,
-    /// To do what.
-    pub verb: Verb,
-    /// Whether it can be restricted with `resourceNames`.
-    pub by_name: bool,
-    /// Who needs it.
-    pub needed: Needed,
-}
-
-/// When a [`Rule`] is needed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Needed {
-    /// There is no election without it.
-    Always,
-    /// With SERVICE_NAME set.
-    ForRouting,
-    /// It works without, less well; what is lost is said in the function's text.
-    Optional,
-}
-
 const MANAGED: &str = "?fieldManager=leasehold";
 const JSON: &str = "application/json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 
 impl Request {
     fn new(verb: Verb, resource: Resource, namespace: &str, name: &str, query: &str, purpose: Purpose) -> Request {
-        let mut path = format!("{}/namespaces/{}/{}", resource.base_path(), escape(namespace), resource.plural());
+        let api = match resource.group() {
+            "" => "/api/v1".to_owned(),
+            group => format!("/apis/{group}/v1"),
+        };
+        let mut path = format!("{api}/namespaces/{}/{}", escape(namespace), resource.plural());
         // `create` and `watch` address the collection; the name is in the body or in the field selector.
         if !matches!(verb, Verb::Create | Verb::Watch) {
             path.push('/');
@@ -408,13 +342,17 @@ impl Request {
     /// The grant whose absence a 403 to this call means, in words to be put into a Role.
     pub fn missing_rule(&self) -> String {
         let Request { verb, resource, name, namespace, .. } = self;
-        let by_name = RULES.iter().any(|rule| rule.by_name && rule.resource == *resource && rule.verb == *verb);
-        let name = if by_name { format!(", resourceNames: [{name}]") } else { String::new() };
+        let name = match (resource, verb) {
+            // RBAC cannot restrict `create` by name, and a Deployment's Pod names are not known beforehand.
+            (_, Verb::Create) | (Resource::Pod | Resource::Event, _) => String::new(),
+            (Resource::Lease | Resource::Service, _) => format!(", resourceNames: [{name}]"),
+        };
         format!(
             "the ServiceAccount's Role in namespace {namespace} lacks apiGroups: [{:?}], resources: [{}]{name}, verbs: \
-             [{verb}]",
+             [{}]",
             resource.group(),
-            resource.plural()
+            resource.plural(),
+            verb.as_str()
         )
     }
 }
@@ -423,7 +361,7 @@ impl fmt::Debug for Request {
     /// Verb, path and size: a body never reaches a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sent = self.body.as_ref().map_or(0, String::len);
-        write!(f, "{} {} ({}, {sent} bytes)", self.verb.method(), self.path, self.purpose.as_str())
+        write!(f, "{} {} ({:?}, {sent} bytes)", self.verb.method(), self.path, self.purpose)
     }
 }
 
@@ -524,16 +462,6 @@ mod tests {
             assert_eq!(request.path.contains("fieldManager=leasehold"), request.verb.writes(), "{line}");
             assert_eq!(request.namespace, "ns");
         }
-    }
-
-    #[test]
-    fn the_rules_are_the_calls_no_more_and_no_less() {
-        let mut made: Vec<_> =
-            all().iter().map(|(request, ..)| (request.resource.plural(), request.verb.as_str())).collect();
-        let mut granted: Vec<_> = RULES.iter().map(|rule| (rule.resource.plural(), rule.verb.as_str())).collect();
-        made.sort_unstable();
-        granted.sort_unstable();
-        assert_eq!(made, granted);
     }
 
     #[test]

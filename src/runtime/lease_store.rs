@@ -170,7 +170,7 @@ mod tests {
         for (status, expected) in table {
             for (call, expected) in [&get, &create, &replace].into_iter().zip(expected) {
                 let error = CallError::from_answer(call, status, None, b"");
-                assert_eq!(answer(&mut store, call, Err(error)), expected, "{status} to {}", call.verb);
+                assert_eq!(answer(&mut store, call, Err(error)), expected, "{status} to {:?}", call.verb);
             }
         }
         let timeout = Transport { kind: TransportKind::Timeout, sent: true, text: String::new() };

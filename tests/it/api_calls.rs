@@ -9,13 +9,15 @@ use std::time::Duration;
 
 use leasehold::election::{Election, Identity, Input, Output, Timing};
 use leasehold::kube::event::{Subject, became_leader, event};
-use leasehold::kube::request::{self, Needed, RULES, Request, Rule};
+use leasehold::kube::request::{self, Request};
 use leasehold::kube::service::selector_patch;
 use leasehold::kube::{CallError, Fence, Lease, Purpose, Reply, Service, Verb};
 use leasehold::runtime::lease_store::{self, LeaseStore};
 use leasehold::time::{BootTime, Now, WallTime};
 use leasehold_apiserver::store::{LEASES, PODS, SERVICES, Store};
 use serde_json::{Value, json};
+
+use crate::rules::{Needed, RULES, Rule};
 
 const PAGE: &str = "docs/api-calls.md";
 const NAMESPACE: &str = "team-a";
@@ -289,7 +291,7 @@ fn page() -> String {
         let call = &of(builder)[0].request;
         let rule = rule_of(call);
         let by_name = if rule.by_name { "by name" } else { "not by name" };
-        let (name, verb, plural) = (&builder.name, call.verb, call.resource.plural());
+        let (name, verb, plural) = (&builder.name, call.verb.as_str(), call.resource.plural());
         // Writing to a String cannot fail, here and below.
         let _ = writeln!(
             page,
@@ -317,7 +319,7 @@ fn section(page: &mut String, builder: &Builder, calls: &[&Shown]) {
     if rule.by_name {
         let _ = writeln!(page, "  resourceNames: [{}]", request.name);
     }
-    let _ = writeln!(page, "  verbs: [{}]\n```\n\nWithout it: {}", rule.verb, builder.without);
+    let _ = writeln!(page, "  verbs: [{}]\n```\n\nWithout it: {}", rule.verb.as_str(), builder.without);
     for call in calls {
         let _ = writeln!(
             page,
@@ -377,6 +379,11 @@ fn there_is_one_call_for_each_rule() {
     shown.dedup();
     assert_eq!(shown.len(), RULES.len());
     assert_eq!(builders().len(), RULES.len());
+    for call in play() {
+        let named = format!(", resourceNames: [{}]", call.request.name);
+        let missing = call.request.missing_rule();
+        assert_eq!(missing.contains(&named), rule_of(&call.request).by_name, "{missing}");
+    }
 }
 
 /// What an auditor needs of each call, on the page as it lies there: the request, the answer, the rule, and what is lost

@@ -33,6 +33,7 @@ mod real;
 mod recipes;
 #[cfg(feature = "program")]
 mod rights;
+mod rules;
 mod scripted;
 mod secure;
 mod tidy;

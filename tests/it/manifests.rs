@@ -5,9 +5,10 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use leasehold::kube::request;
 use leasehold::program::config::{self, Config, Invocation};
 use serde_json::{Value, json};
+
+use crate::rules::RULES;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -141,9 +142,9 @@ fn the_role_grants_what_the_program_can_call() {
             }
         }
     }
-    let needed: BTreeSet<(String, String, String, bool)> = request::RULES
+    let needed: BTreeSet<(String, String, String, bool)> = RULES
         .iter()
-        .map(|r| (r.resource.group().into(), r.resource.plural().into(), r.verb.to_string(), r.by_name))
+        .map(|r| (r.resource.group().into(), r.resource.plural().into(), r.verb.as_str().into(), r.by_name))
         .collect();
     assert_eq!(granted, needed);
 }

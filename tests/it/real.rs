@@ -11,7 +11,6 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use leasehold::kube::request::RULES;
 use leasehold_apiserver::real::{self, Real};
 
 use crate::audit::{self, Findings, Sheet, Uptime};
@@ -19,6 +18,7 @@ use crate::election;
 use crate::process::{Pace, World, eventually};
 use crate::rights::missing::{self, RIGHTS};
 use crate::rights::variants::{self, VARIANTS};
+use crate::rules::RULES;
 
 /// So many at once.
 const AT_ONCE: usize = 4;

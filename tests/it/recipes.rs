@@ -10,7 +10,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::thread;
 
-use leasehold::kube::request::RULES;
 use leasehold::program::config::{self, Config, Invocation};
 use leasehold_apiserver::client::{Client, JSON, MERGE_PATCH};
 use leasehold_apiserver::store::{LEASES, SERVICES};
@@ -19,6 +18,7 @@ use serde_json::{Value, json};
 
 use self::render::render;
 use crate::process::{LIMIT, Program};
+use crate::rules::RULES;
 
 const EXAMPLES: [&str; 6] = [
     "active-passive-web",

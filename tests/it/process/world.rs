@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use leasehold::kube::request::{RULES, Resource};
-use leasehold::kube::{self, Audit, AuditTarget, ClientOptions, Credentials};
+use leasehold::kube::{self, Audit, AuditTarget, ClientOptions, Credentials, Resource};
 use leasehold_apiserver::client::{Answer, Client, JSON, MERGE_PATCH, Target};
 use leasehold_apiserver::rbac::{Attempt, Rbac};
 use leasehold_apiserver::real::Real;
@@ -16,6 +15,7 @@ use super::ledger::{Ledger, Page};
 use super::watched::number;
 use super::{Lease, Program, Service, Watched, eventually};
 use crate::manifests;
+use crate::rules::RULES;
 
 /// The names are those of the shipped Role.
 pub(crate) const LEASE: &str = "leasehold";

@@ -1,12 +1,13 @@
 //! Each right of the shipped Role taken away in turn: the program says exactly what is missing, once, and does the rest.
 
-use leasehold::kube::request::{RULES, Resource, Verb};
+use leasehold::kube::request::{Resource, Verb};
 use serde_json::{Value, json};
 
 use super::{ends, is_untouched, told, wait_for_label};
 use crate::audit;
 use crate::manifests;
 use crate::process::{LEASE, Pace, Process, Program, SERVICE, World, eventually};
+use crate::rules::RULES;
 
 /// What is taken away, and what becomes of the program then.
 pub(crate) struct Right {
@@ -52,7 +53,7 @@ impl Right {
     /// What it is called in the list of scenarios.
     pub(crate) fn title(&self) -> String {
         match self.taken {
-            Taken::Verb => format!("without {} on {}", self.verb, self.resource.plural()),
+            Taken::Verb => format!("without {} on {}", self.verb.as_str(), self.resource.plural()),
             Taken::Name => format!("with {} of another name", self.resource.plural()),
         }
     }
@@ -85,7 +86,7 @@ impl Right {
             Resource::Lease => format!(", resourceNames: [{LEASE}]"),
             _ => format!(", resourceNames: [{SERVICE}]"),
         };
-        let (group, plural, verb) = (self.resource.group(), self.resource.plural(), self.verb);
+        let (group, plural, verb) = (self.resource.group(), self.resource.plural(), self.verb.as_str());
         format!("apiGroups: [{group:?}], resources: [{plural}]{name}, verbs: [{verb}]")
     }
 
