@@ -7,7 +7,7 @@
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -46,7 +46,6 @@ impl fmt::Display for AuditTarget {
 }
 
 /// The audit log.
-#[derive(Debug)]
 pub struct Audit {
     writer: Mutex<DroppingWriter>,
     target: String,
@@ -68,16 +67,13 @@ impl Drop for Begun<'_> {
 impl Audit {
     /// Opens the target. The error names it.
     pub fn open(target: &AuditTarget) -> Result<Audit, String> {
-        let writer = match target {
-            AuditTarget::Stdout => DroppingWriter::duplicate(io::stdout().as_fd(), dropped_line),
-            AuditTarget::Stderr => DroppingWriter::duplicate(io::stderr().as_fd(), dropped_line),
-            AuditTarget::File(path) => {
-                let file = OpenOptions::new().append(true).create(true).open(path);
-                file.map(|file| DroppingWriter::new(file, dropped_line))
-            }
+        let file = match target {
+            AuditTarget::Stdout => io::stdout().as_fd().try_clone_to_owned(),
+            AuditTarget::Stderr => io::stderr().as_fd().try_clone_to_owned(),
+            AuditTarget::File(path) => OpenOptions::new().append(true).create(true).open(path).map(OwnedFd::from),
         };
-        let writer = writer.map_err(|error| format!("cannot append to the audit log {target}: {error}"))?;
-        Ok(Audit::to(writer, target.to_string()))
+        let file = file.map_err(|error| format!("cannot append to the audit log {target}: {error}"))?;
+        Ok(Audit::to(DroppingWriter::new(file, dropped_line), target.to_string()))
     }
 
     fn to(writer: DroppingWriter, target: String) -> Audit {
@@ -191,7 +187,6 @@ mod tests {
     use super::*;
     use crate::kube::request::{Purpose, get_lease};
     use std::io::{PipeReader, Read, pipe};
-    use std::os::fd::OwnedFd;
 
     const LONG: Duration = Duration::from_secs(20);
 
@@ -213,7 +208,7 @@ mod tests {
 
     fn with_reader() -> (PipeReader, Audit) {
         let (reader, writer) = pipe().unwrap();
-        (reader, Audit::to(DroppingWriter::new(OwnedFd::from(writer), dropped_line), "pipe".to_owned()))
+        (reader, Audit::to(DroppingWriter::new(writer.into(), dropped_line), "pipe".to_owned()))
     }
 
     fn lines(mut reader: PipeReader, audit: Audit, mut text: String) -> Vec<Value> {
@@ -265,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_file_that_cannot_be_opened_is_named() {
-        let error = Audit::open(&AuditTarget::File("/nowhere/audit.log".into())).unwrap_err();
+        let error = Audit::open(&AuditTarget::File("/nowhere/audit.log".into())).err().expect("no such folder");
         assert!(error.starts_with("cannot append to the audit log /nowhere/audit.log: No such file"), "{error}");
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use log::{error, info};
 
 use crate::election::Version;
-use crate::program::command::{CommandSpec, Ended, Supervisor};
+use crate::program::command::{Ended, Supervisor};
 use crate::program::config::Config;
 use crate::runtime::inbox::Inbox;
 use crate::runtime::{Leadership, Message, STACK};
@@ -30,27 +30,19 @@ pub(crate) struct Work {
 impl Work {
     pub(crate) fn new(
         config: &Config,
-        lease: &str,
         signals: &Signals,
         inbox: &Inbox<Message>,
         exit: &Arc<AtomicI32>,
     ) -> Result<Work, String> {
-        let command = match config.command.as_ref().and_then(|command| command.split_first()) {
+        let command = match &config.command {
             None => {
                 signals.leave_reaping_to_the_kernel();
                 None
             }
-            Some((program, args)) => {
-                let spec = CommandSpec {
-                    program: program.clone(),
-                    args: args.to_vec(),
-                    env: vec![
-                        ("LEASEHOLD_LEASE".into(), lease.to_owned()),
-                        ("LEASEHOLD_IDENTITY".into(), config.identity.clone()),
-                    ],
-                };
+            Some(command) => {
                 let log = inbox.clone();
-                let supervisor = Supervisor::new(signals, spec, move |level, line| log.post(Message::Log(level, line)));
+                let log = move |level, line| log.post(Message::Log(level, line));
+                let supervisor = Supervisor::new(signals, command.clone(), config.identity.clone(), log);
                 Some(supervisor.map_err(|error| format!("the COMMAND's supervisor: {error}"))?)
             }
         };
@@ -75,11 +67,9 @@ impl Work {
             }
             Some(supervisor) => {
                 let work = self.clone();
-                supervisor.start(token, Arc::new(leadership), move |Ended { how, stopped }| {
-                    match how.exit_code().filter(|_| !stopped) {
-                        Some(code) => work.ended_by_itself(code, token),
-                        None => work.inbox.post(Message::WorkStopped { token }),
-                    }
+                supervisor.start(leadership, move |Ended { code, stopped, .. }| match code {
+                    Some(code) if !stopped => work.ended_by_itself(code, token),
+                    _ => work.inbox.post(Message::WorkStopped { token }),
                 });
             }
         }
@@ -99,13 +89,16 @@ impl Work {
         }
     }
 
-    /// What a signal means. True: the process must end. A COMMAND gets those that it may want to interpret; where none
-    /// runs, a signal does what it does to any program that does not handle it.
+    /// What a signal means. True: the process must end. A COMMAND gets those that it may want to interpret; without one,
+    /// a signal does what it does to any program that does not handle it.
     pub(crate) fn asks_for_the_end(&self, signal: Signal) -> bool {
         match (signal, &self.command) {
-            (Signal::Terminate | Signal::Interrupt, _) => true,
-            (_, Some(supervisor)) => !supervisor.forward(signal) && signal == Signal::Quit,
-            (_, None) => matches!(signal, Signal::Quit | Signal::HangUp),
+            (Signal::TERMINATE | Signal::INTERRUPT, _) => true,
+            (_, Some(supervisor)) => {
+                supervisor.forward(signal);
+                false
+            }
+            (_, None) => matches!(signal, Signal::QUIT | Signal::HANG_UP),
         }
     }
 }

@@ -26,7 +26,8 @@ pub fn start(config: &LogConfig) {
     builder
         .format(move |out, record| out.write_all(line(format, record.level(), &record.args().to_string()).as_bytes()));
     // Without a descriptor to spare (none is open yet) the log may wait for its reader.
-    if let Ok(writer) = DroppingWriter::duplicate(io::stderr().as_fd(), move |dropped| dropped_line(format, dropped)) {
+    if let Ok(stderr) = io::stderr().as_fd().try_clone_to_owned() {
+        let writer = DroppingWriter::new(stderr, move |dropped| dropped_line(format, dropped));
         builder.target(Target::Pipe(Box::new(writer)));
     }
     // A logger that is there already is the caller's; then this one is not needed.

@@ -83,8 +83,7 @@ fn take_part(config: &Config) -> ExitCode {
     let signals = Signals::block();
     log::start(&config.log);
     warn_of_misspelt_variables();
-    let signals = signals.map_err(|error| format!("signals cannot be blocked: {error}"));
-    signals.and_then(|signals| try_run(config, signals)).unwrap_or_else(|problem| {
+    try_run(config, signals).unwrap_or_else(|problem| {
         error!("{problem}");
         ExitCode::FAILURE
     })
@@ -103,7 +102,7 @@ fn try_run(config: &Config, signals: Signals) -> Result<ExitCode, String> {
     let inbox = Inbox::new().map_err(|error| format!("the election's inbox: {error}"))?;
     let exit = Arc::new(AtomicI32::new(0));
 
-    let work = Work::new(config, &lease, &signals, &inbox, &exit)?;
+    let work = Work::new(config, &signals, &inbox, &exit)?;
     take_signals(signals, &inbox, work.clone()).map_err(|error| format!("signals: {error}"))?;
     let http = serve(config.port, &state)?;
     let incarnation = Incarnation::of(config.pod_uid.as_deref(), &lease);
@@ -170,13 +169,11 @@ fn take_signals(signals: Signals, inbox: &Inbox<Message>, work: Work) -> io::Res
     inbox.on_readable(descriptor, move || {
         while let Some(signal) = signals.take() {
             if !work.asks_for_the_end(signal) {
-                debug!("{}", signal.name());
+                debug!("{}", signal.name);
                 continue;
             }
-            info!("{}: shutting down", signal.name());
-            if let Err(error) = signals.exit_at_the_next() {
-                warn!("a second signal will not end the process at once: {error}");
-            }
+            info!("{}: shutting down", signal.name);
+            signals.exit_at_the_next();
             work.stop(signal);
             shutdown.post(Message::Shutdown);
         }

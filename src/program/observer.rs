@@ -37,7 +37,7 @@ impl Observer for ProgramObserver<'_> {
 
     fn stop_work(&mut self) {
         self.leads = false;
-        self.work.stop(Signal::Terminate);
+        self.work.stop(Signal::TERMINATE);
     }
 
     fn event(&mut self, event: &Event) {

@@ -34,7 +34,9 @@ struct TermState {
 }
 
 impl Leadership {
-    pub(crate) fn new(term: Term, lease: String, validity: Validity) -> Leadership {
+    /// For the election's driver and for tests.
+    #[doc(hidden)]
+    pub fn new(term: Term, lease: String, validity: Validity) -> Leadership {
         Leadership(Arc::new(TermState {
             term,
             lease,
@@ -111,7 +113,9 @@ impl Leadership {
         self.0.given_up.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn set_validity(&self, validity: Validity) {
+    /// For the election's driver and for tests.
+    #[doc(hidden)]
+    pub fn set_validity(&self, validity: Validity) {
         self.0.kill_at.store(validity.kill_at.0, Ordering::SeqCst);
         self.0.valid_until.store(validity.valid_until.0, Ordering::SeqCst);
     }

@@ -1,7 +1,8 @@
 //! Sleeping until an instant of the boot clock, until another thread rings, or until a descriptor is readable. IO.
 
-use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 use std::time::Duration;
 
@@ -16,8 +17,9 @@ use crate::time::BootTime;
 /// stands still while the machine is suspended: a leader would go on for the rest of it after waking up.
 #[derive(Debug)]
 pub struct Alarm {
-    timer: OwnedFd,
-    bell: OwnedFd,
+    timer: File,
+    /// An eventfd.
+    bell: File,
 }
 
 impl Alarm {
@@ -28,7 +30,7 @@ impl Alarm {
             unsafe { owned(libc::timerfd_create(libc::CLOCK_BOOTTIME, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK))? };
         // SAFETY: the call takes numbers and returns a new descriptor, or -1.
         let bell = unsafe { owned(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK))? };
-        Ok(Alarm { timer, bell })
+        Ok(Alarm { timer: timer.into(), bell: bell.into() })
     }
 
     /// Sleeps until the instant has come, the alarm is rung, or `other` is readable. Returns whether `other` is
@@ -46,21 +48,16 @@ impl Alarm {
         let descriptors = [self.timer.as_raw_fd(), self.bell.as_raw_fd(), other];
         let mut polled = descriptors.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
         poll(&mut polled, None)?;
-        [&self.timer, &self.bell].into_iter().zip(&polled).filter(|(_, ready)| ready.revents != 0).for_each(clear);
+        for mut counter in [&self.timer, &self.bell] {
+            // Reading makes it unreadable again; one that has nothing to be read is WouldBlock.
+            let _ = counter.read(&mut [0; 8]);
+        }
         Ok(polled[2].revents != 0)
     }
 
     /// Wakes the thread that sleeps in [`Alarm::wait_until`], now or when it next does.
     pub fn ring(&self) {
-        let one = 1_u64.to_ne_bytes();
-        // SAFETY: pointer and length are those of one live array; a full counter (EAGAIN) has rung already.
-        unsafe { libc::write(self.bell.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+        // A full counter (WouldBlock) has rung already.
+        let _ = (&self.bell).write(&1_u64.to_ne_bytes());
     }
-}
-
-/// Reads the counter of a timerfd or eventfd, which makes it unreadable again.
-fn clear((counter, _): (&OwnedFd, &libc::pollfd)) {
-    let mut count = [0_u8; 8];
-    // SAFETY: pointer and length are those of one live array; the descriptor does not block.
-    unsafe { libc::read(counter.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
 }

@@ -5,17 +5,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::time::{BootTime, Now, WallTime};
 
-/// Both clocks, read one right after the other.
+/// Both clocks, read one right after the other. A wall clock before 1970 reads 1970.
 pub fn now() -> Now {
-    let wall = match SystemTime::now().duration_since(UNIX_EPOCH) {
-        Ok(after) => micros(after),
-        Err(before) => -micros(before.duration()),
-    };
-    Now { boot: boot_time(), wall: WallTime(wall) }
-}
-
-fn micros(span: Duration) -> i64 {
-    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Now { boot: boot_time(), wall: WallTime(i64::try_from(wall.as_micros()).unwrap_or(i64::MAX)) }
 }
 
 /// The boot clock alone.
@@ -24,12 +17,10 @@ fn micros(span: Duration) -> i64 {
 ///
 /// Where the kernel has no `CLOCK_BOOTTIME` (before Linux 2.6.39). Without that clock there is no promise to keep.
 pub fn boot_time() -> BootTime {
-    let mut time = MaybeUninit::<libc::timespec>::uninit();
-    // SAFETY: the pointer is to writable memory of the right type; it is read only after the call succeeded.
-    let time = unsafe {
-        assert_eq!(libc::clock_gettime(libc::CLOCK_BOOTTIME, time.as_mut_ptr()), 0, "the kernel has no CLOCK_BOOTTIME");
-        time.assume_init()
-    };
+    let mut time = timespec(Duration::ZERO);
+    // SAFETY: the pointer is to live, writable memory of the right type.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time) };
+    assert_eq!(result, 0, "the kernel has no CLOCK_BOOTTIME");
     BootTime::default() + Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 

@@ -8,7 +8,6 @@ use std::ffi::{CString, OsString};
 use std::io::{self, PipeReader, Read, pipe};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
 use std::ptr;
 
 use super::clock::boot_time;
@@ -16,36 +15,6 @@ use super::process::{Pid, terminate_now};
 use super::signals::signal_set;
 use super::{check, last_errno};
 use crate::time::BootTime;
-
-/// A program, its arguments and its environment, ready for exec: a child may not allocate.
-#[derive(Debug)]
-pub struct Executable {
-    files: Vec<CString>,
-    arguments: Vec<CString>,
-    environment: Vec<CString>,
-}
-
-impl Executable {
-    /// The first of `files` that can be executed is. `arguments` begins with the program's name; `environment` is
-    /// complete. An error means that one of them holds a NUL byte.
-    pub fn new(
-        files: Vec<PathBuf>,
-        arguments: Vec<OsString>,
-        environment: impl IntoIterator<Item = (OsString, OsString)>,
-    ) -> io::Result<Executable> {
-        let terminated = |text: OsString| CString::new(text.into_vec()).map_err(io::Error::from);
-        let variable = |(mut name, value): (OsString, OsString)| {
-            name.push("=");
-            name.push(value);
-            name
-        };
-        Ok(Executable {
-            files: files.into_iter().map(|file| terminated(file.into())).collect::<io::Result<_>>()?,
-            arguments: arguments.into_iter().map(terminated).collect::<io::Result<_>>()?,
-            environment: environment.into_iter().map(variable).map(terminated).collect::<io::Result<_>>()?,
-        })
-    }
-}
 
 /// A child that executes a program, or tries to. Its pid is its process group too.
 #[derive(Debug)]
@@ -55,53 +24,52 @@ pub struct Child {
     failure: PipeReader,
 }
 
-/// Why a child never became the program.
-#[derive(Debug)]
-pub enum ExecFailure {
-    /// It was too late, or this process had died.
-    TooLate,
-    /// The kernel refused to execute the program.
-    Refused(io::Error),
-}
-
 impl Child {
-    /// What kept it from becoming the program. Ask when it has been reaped: before that, this waits.
-    pub fn take_exec_failure(&mut self) -> Option<ExecFailure> {
+    /// What kept it from becoming the program; [`TOO_LATE`] if it has not tried. Ask when it has been reaped: before that,
+    /// this waits.
+    pub fn take_exec_failure(&mut self) -> Option<io::Error> {
         let mut errno = [0; 4];
         self.failure.read_exact(&mut errno).ok()?;
-        Some(match i32::from_ne_bytes(errno) {
-            TOO_LATE => ExecFailure::TooLate,
-            errno => ExecFailure::Refused(io::Error::from_raw_os_error(errno)),
-        })
+        Some(io::Error::from_raw_os_error(i32::from_ne_bytes(errno)))
     }
 }
 
-/// Stands for an error number, of which there is none below 1.
-const TOO_LATE: i32 = 0;
+/// The error number of a child that came too late to execute the program; execve(2) has no such error.
+pub const TOO_LATE: i32 = libc::ETIME;
 
 /// The kernel's `struct sigaction` (larger on no architecture) with the default handler, no flag, an empty mask.
 const DEFAULT_ACTION: [u64; 8] = [libc::SIG_DFL as u64; 8];
 
-/// Starts a child in a process group of its own, and does not wait for its exec.
+/// Starts a child in a process group of its own, and does not wait for its exec. The first of `files` that can be executed
+/// is; `arguments` begins with the program's name; `environment` is complete. A NUL byte in any of them is an error.
 ///
 /// - The kernel kills it when the *thread* that starts it ends, so start it on one that lives as long as the process.
 ///   Should this process die before the kernel knows, the child sees that, and gives up.
 /// - It gives up too when `latest` has passed: after a pause between fork and exec, the term may be over.
 /// - With `terminal`, its group becomes the foreground group of the terminal on stdin, as a shell would do for it.
 /// - Its signal dispositions and mask are the defaults, whatever this process blocks and ignores.
-pub fn start(program: &Executable, latest: BootTime, terminal: bool) -> io::Result<Child> {
-    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
-        strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
+pub fn start(
+    files: Vec<OsString>,
+    arguments: Vec<OsString>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    latest: BootTime,
+    terminal: bool,
+) -> io::Result<Child> {
+    let variable = |(mut name, value): (OsString, OsString)| {
+        name.push("=");
+        name.push(value);
+        name
     };
+    let arguments = terminated(arguments)?;
+    let environment = terminated(environment.into_iter().map(variable))?;
     let plan = Plan {
-        files: &program.files,
-        arguments: pointers(&program.arguments),
-        environment: pointers(&program.environment),
+        files: terminated(files)?,
+        arguments: pointers(&arguments),
+        environment: pointers(&environment),
         parent: std::process::id().cast_signed(),
         latest,
         terminal,
-        everything: signal_set(1..=64),
-        nothing: signal_set([]),
+        no_signal: signal_set([]),
     };
     let (failure, report) = pipe()?;
     // SAFETY: the child calls nothing but async-signal-safe functions, allocates nothing, and does not return.
@@ -116,19 +84,26 @@ pub fn start(program: &Executable, latest: BootTime, terminal: bool) -> io::Resu
     Ok(Child { pid, failure })
 }
 
-/// All that the child needs, made before the fork.
-struct Plan<'a> {
-    files: &'a [CString],
+fn terminated(strings: impl IntoIterator<Item = OsString>) -> io::Result<Vec<CString>> {
+    strings.into_iter().map(|string| Ok(CString::new(string.into_vec())?)).collect()
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
+}
+
+/// All that the child needs, made before the fork: it may not allocate.
+struct Plan {
+    files: Vec<CString>,
     arguments: Vec<*const libc::c_char>,
     environment: Vec<*const libc::c_char>,
     parent: Pid,
     latest: BootTime,
     terminal: bool,
-    everything: libc::sigset_t,
-    nothing: libc::sigset_t,
+    no_signal: libc::sigset_t,
 }
 
-impl Plan<'_> {
+impl Plan {
     /// In the child: becomes the program, or writes the error number to `report` and ends.
     fn execute(&self, report: RawFd) -> ! {
         let errno = self.prepare().unwrap_or_else(|| self.exec()).to_ne_bytes();
@@ -147,9 +122,8 @@ impl Plan<'_> {
             if libc::getppid() != self.parent || boot_time() >= self.latest {
                 return Some(TOO_LATE);
             }
-            // Blocked, SIGTTOU cannot stop a background process that takes the terminal.
-            libc::sigprocmask(libc::SIG_SETMASK, &self.everything, ptr::null_mut());
             if self.terminal {
+                // `Signals::block` has blocked SIGTTOU, which would stop a background process that does this.
                 libc::tcsetpgrp(libc::STDIN_FILENO, libc::getpid());
             }
             for number in 1..=64 {
@@ -157,7 +131,7 @@ impl Plan<'_> {
                 // refuses SIGKILL and SIGSTOP.
                 libc::syscall(libc::SYS_rt_sigaction, number, DEFAULT_ACTION.as_ptr(), ptr::null::<u64>(), 8_usize);
             }
-            libc::sigprocmask(libc::SIG_SETMASK, &self.nothing, ptr::null_mut());
+            libc::sigprocmask(libc::SIG_SETMASK, &self.no_signal, ptr::null_mut());
         }
         None
     }
@@ -166,7 +140,7 @@ impl Plan<'_> {
     /// that may be executed; unlike execvp it runs nothing by `/bin/sh`.
     fn exec(&self) -> i32 {
         let mut worst = libc::ENOENT;
-        for file in self.files {
+        for file in &self.files {
             // SAFETY: the file ends with a NUL, and both lists of such strings end with a null pointer.
             unsafe { libc::execve(file.as_ptr(), self.arguments.as_ptr(), self.environment.as_ptr()) };
             match last_errno() {

@@ -26,14 +26,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use self::alarm::Alarm;
 pub use self::clock::{boot_time, now};
-pub use self::exec::{Child, ExecFailure, Executable, start};
+pub use self::exec::{Child, TOO_LATE, start};
 pub use self::memory::share_one_heap;
 pub use self::poll::poll;
 pub use self::proc_stat::stat_field;
-pub use self::process::{
-    Pid, Reaped, Status, become_subreaper, reap, signal_child, signal_group, signal_if, terminate_now,
-};
-pub use self::random::{random_bytes, random_u64};
+pub use self::process::{Pid, Reaped, become_subreaper, reap, signal, signal_if, terminate_now};
+pub use self::random::random_u64;
 pub use self::signals::{Signal, Signals};
 pub use self::sockets::{bound_socket_buffers, defer_accept, discard_when_closed, listen};
 pub use self::terminal::{has_terminal, take_terminal};
@@ -60,8 +58,4 @@ fn check(result: i32) -> io::Result<()> {
 
 fn last_errno() -> i32 {
     io::Error::last_os_error().raw_os_error().unwrap_or_default()
-}
-
-fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
-    result.or_else(|error| if error.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(error) })
 }

@@ -10,66 +10,34 @@ use super::clock::timespec;
 use super::{owned, terminate_now};
 
 /// A signal that people and the kubelet send to leasehold, and that it may pass on.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[non_exhaustive]
-pub enum Signal {
-    /// SIGTERM: the kubelet's request to end.
-    Terminate,
-    /// SIGINT: Ctrl-C.
-    Interrupt,
-    /// SIGHUP: by custom, read the configuration again.
-    HangUp,
-    /// SIGQUIT: Ctrl-\.
-    Quit,
-    /// SIGUSR1
-    User1,
-    /// SIGUSR2
-    User2,
-    /// SIGWINCH: the terminal has another size.
-    WindowChange,
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Signal {
+    /// The kernel's number for it.
+    pub number: i32,
+    /// As kill(1) knows it, for the log.
+    pub name: &'static str,
 }
 
 impl Signal {
+    /// The kubelet's request to end.
+    pub const TERMINATE: Signal = Signal { number: libc::SIGTERM, name: "SIGTERM" };
+    /// Ctrl-C.
+    pub const INTERRUPT: Signal = Signal { number: libc::SIGINT, name: "SIGINT" };
+    /// By custom, read the configuration again.
+    pub const HANG_UP: Signal = Signal { number: libc::SIGHUP, name: "SIGHUP" };
+    /// Ctrl-\.
+    pub const QUIT: Signal = Signal { number: libc::SIGQUIT, name: "SIGQUIT" };
+
     /// All of them.
     pub const ALL: [Signal; 7] = [
-        Signal::Terminate,
-        Signal::Interrupt,
-        Signal::HangUp,
-        Signal::Quit,
-        Signal::User1,
-        Signal::User2,
-        Signal::WindowChange,
+        Signal::TERMINATE,
+        Signal::INTERRUPT,
+        Signal::HANG_UP,
+        Signal::QUIT,
+        Signal { number: libc::SIGUSR1, name: "SIGUSR1" },
+        Signal { number: libc::SIGUSR2, name: "SIGUSR2" },
+        Signal { number: libc::SIGWINCH, name: "SIGWINCH" },
     ];
-
-    /// The kernel's number for it.
-    pub fn number(self) -> i32 {
-        match self {
-            Signal::Terminate => libc::SIGTERM,
-            Signal::Interrupt => libc::SIGINT,
-            Signal::HangUp => libc::SIGHUP,
-            Signal::Quit => libc::SIGQUIT,
-            Signal::User1 => libc::SIGUSR1,
-            Signal::User2 => libc::SIGUSR2,
-            Signal::WindowChange => libc::SIGWINCH,
-        }
-    }
-
-    /// `SIGTERM` and so on, for the log.
-    pub fn name(self) -> &'static str {
-        match self {
-            Signal::Terminate => "SIGTERM",
-            Signal::Interrupt => "SIGINT",
-            Signal::HangUp => "SIGHUP",
-            Signal::Quit => "SIGQUIT",
-            Signal::User1 => "SIGUSR1",
-            Signal::User2 => "SIGUSR2",
-            Signal::WindowChange => "SIGWINCH",
-        }
-    }
-
-    pub(super) fn from_number(number: i32) -> Option<Signal> {
-        Signal::ALL.into_iter().find(|signal| signal.number() == number)
-    }
 }
 
 pub(super) fn signal_set(numbers: impl IntoIterator<Item = i32>) -> libc::sigset_t {
@@ -84,12 +52,10 @@ pub(super) fn signal_set(numbers: impl IntoIterator<Item = i32>) -> libc::sigset
     }
 }
 
-pub(super) fn change_mask(how: i32, set: &libc::sigset_t) -> io::Result<()> {
-    // SAFETY: the set is initialized and outlives the call; the old mask is not asked for.
-    match unsafe { libc::pthread_sigmask(how, set, ptr::null_mut()) } {
-        0 => Ok(()),
-        code => Err(io::Error::from_raw_os_error(code)),
-    }
+fn change_mask(how: i32, set: &libc::sigset_t) {
+    // SAFETY: the set is initialized and outlives the call; the old mask is not asked for. An error would mean that
+    // there is no such `how`.
+    unsafe { libc::pthread_sigmask(how, set, ptr::null_mut()) };
 }
 
 /// The process's signals, taken one at a time by the thread that polls [`Signals::descriptor`].
@@ -99,13 +65,13 @@ pub struct Signals(());
 impl Signals {
     /// Blocks every [`Signal`] and SIGCHLD in this thread and in all threads that it starts from now on. Call it
     /// first in `main`: a thread that started earlier could still die of a SIGTERM, and the process with it.
-    pub fn block() -> io::Result<Signals> {
+    pub fn block() -> Signals {
         // A parent may have left it ignored, and then the kernel throws away how children ended.
         set_disposition(libc::SIGCHLD, libc::SIG_DFL);
         // SIGTTOU would stop a background process that takes the terminal (`take_terminal`).
-        let numbers = Signal::ALL.into_iter().map(Signal::number).chain([libc::SIGCHLD, libc::SIGTTOU]);
-        change_mask(libc::SIG_BLOCK, &signal_set(numbers))?;
-        Ok(Signals(()))
+        let numbers = Signal::ALL.into_iter().map(|signal| signal.number).chain([libc::SIGCHLD, libc::SIGTTOU]);
+        change_mask(libc::SIG_BLOCK, &signal_set(numbers));
+        Signals(())
     }
 
     /// A descriptor that is readable while one of the signals is pending.
@@ -115,7 +81,8 @@ impl Signals {
 
     /// The next signal that is pending.
     pub fn take(&self) -> Option<Signal> {
-        Signal::from_number(take(&every_signal())?)
+        let number = take(&every_signal())?;
+        Signal::ALL.into_iter().find(|signal| signal.number == number)
     }
 
     /// A descriptor that is readable when children have changed state, until [`Signals::take_child_signal`].
@@ -135,18 +102,18 @@ impl Signals {
 
     /// From now on a SIGTERM or SIGINT ends the process at once with exit code 128 + its number, even while the calling
     /// thread is stuck. (Their default action would do that, but a PID 1 is spared default actions.)
-    pub fn exit_at_the_next(&self) -> io::Result<()> {
+    pub fn exit_at_the_next(&self) {
         extern "C" fn exit(number: i32) {
             terminate_now(128 + number);
         }
         let last = [libc::SIGTERM, libc::SIGINT];
         last.into_iter().for_each(|number| set_disposition(number, exit as extern "C" fn(i32) as libc::sighandler_t));
-        change_mask(libc::SIG_UNBLOCK, &signal_set(last))
+        change_mask(libc::SIG_UNBLOCK, &signal_set(last));
     }
 }
 
 fn every_signal() -> libc::sigset_t {
-    signal_set(Signal::ALL.into_iter().map(Signal::number))
+    signal_set(Signal::ALL.into_iter().map(|signal| signal.number))
 }
 
 fn set_disposition(number: i32, action: libc::sighandler_t) {

@@ -11,68 +11,45 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use leasehold::program::command::{CommandSpec, Deadlines, End, Ended, Supervisor};
+use leasehold::Leadership;
+use leasehold::election::{Term, Validity};
+use leasehold::program::command::{Ended, Supervisor};
 use leasehold::sys::{self, Signal, Signals};
-use leasehold::time::BootTime;
-
-/// Deadlines that only an order moves.
-#[derive(Default)]
-struct Term {
-    valid_until: AtomicU64,
-    kill_at: AtomicU64,
-}
-
-impl Term {
-    fn set(&self, valid_millis: u64, kill_millis: u64) {
-        let now = sys::boot_time();
-        self.kill_at.store((now + Duration::from_millis(kill_millis)).0, Ordering::Relaxed);
-        self.valid_until.store((now + Duration::from_millis(valid_millis)).0, Ordering::Relaxed);
-    }
-}
-
-impl Deadlines for Term {
-    fn valid_until(&self) -> BootTime {
-        BootTime(self.valid_until.load(Ordering::Relaxed))
-    }
-
-    fn kill_at(&self) -> BootTime {
-        BootTime(self.kill_at.load(Ordering::Relaxed))
-    }
-
-    fn stopping(&self) -> bool {
-        false
-    }
-}
+use leasehold::time::WallTime;
 
 struct StandIn {
     supervisor: Supervisor,
-    term: Arc<Term>,
+    /// The latest term, whose deadlines only an order moves.
+    term: Mutex<Leadership>,
     answers: Mutex<UnixStream>,
 }
 
+fn term(valid_millis: u64, kill_millis: u64) -> Leadership {
+    let term = Term { token: 8123, lease_uid: "uid".into(), acquire_time: WallTime(0) };
+    Leadership::new(term, "ns/name".into(), validity(valid_millis, kill_millis))
+}
+
+fn validity(valid_millis: u64, kill_millis: u64) -> Validity {
+    let now = sys::boot_time();
+    let after = |millis| now + Duration::from_millis(millis);
+    Validity { valid_until: after(valid_millis), kill_at: after(kill_millis) }
+}
+
 fn main() {
-    let signals = Signals::block().expect("signals can be blocked");
+    let signals = Signals::block();
     let mut args = env::args_os().skip(1);
     let socket = args.next().expect("a socket");
     let control = UnixStream::connect(&socket).expect("the test listens");
-    let spec = CommandSpec {
-        program: args.next().expect("a program"),
-        args: args.map(stretched).collect(),
-        env: vec![
-            ("LEASEHOLD_LEASE".into(), "ns/name".into()),
-            ("LEASEHOLD_IDENTITY".into(), "pod-a".into()),
-            // By which the test knows our descendants, wherever they go.
-            ("STAND_IN".into(), socket.into_string().expect("a path that is text")),
-        ],
-    };
+    let command = args.map(stretched).collect();
+    // The identity is that by which the test knows our descendants, wherever they go.
+    let identity = socket.into_string().expect("a path that is text");
     let stand_in = Arc::new(StandIn {
-        supervisor: Supervisor::new(&signals, spec, |_, _| ()).expect("a supervisor"),
-        term: Arc::default(),
+        supervisor: Supervisor::new(&signals, command, identity, |_, _| ()).expect("a supervisor"),
+        term: Mutex::new(term(0, 0)),
         answers: Mutex::new(control.try_clone().expect("a second handle")),
     });
     let listener = Arc::clone(&stand_in);
@@ -89,8 +66,8 @@ fn main() {
         let mut polled = [libc::pollfd { fd: descriptor.as_raw_fd(), events: libc::POLLIN, revents: 0 }];
         sys::poll(&mut polled, None).expect("signals can be waited for");
         while let Some(signal) = signals.take() {
-            let taken = stand_in.supervisor.forward(signal);
-            stand_in.answer(&format!("took {} {taken}", signal.name()));
+            stand_in.supervisor.forward(signal);
+            stand_in.answer(&format!("took {}", signal.name));
         }
     }
 }
@@ -111,17 +88,17 @@ fn obey(stand_in: &Arc<StandIn>, order: &str) {
         }
         ["start-and-stop", valid, kill] => {
             stand_in.start(millis(valid), millis(kill));
-            stand_in.supervisor.stop(Signal::Terminate);
+            stand_in.supervisor.stop(Signal::TERMINATE);
         }
         ["renew", valid, kill] => {
-            stand_in.term.set(millis(valid), millis(kill));
+            stand_in.term.lock().expect("no order panics").set_validity(validity(millis(valid), millis(kill)));
             stand_in.answer("renewed");
         }
-        ["stop"] => stand_in.supervisor.stop(Signal::Terminate),
+        ["stop"] => stand_in.supervisor.stop(Signal::TERMINATE),
         ["stop-with", name] => stand_in.supervisor.stop(signal(name)),
         ["forward", name] => {
-            let taken = stand_in.supervisor.forward(signal(name));
-            stand_in.answer(&format!("forwarded {taken}"));
+            stand_in.supervisor.forward(signal(name));
+            stand_in.answer("forwarded");
         }
         ["census"] => stand_in.answer(&census()),
         ["clock"] => stand_in.answer(&format!("clock {}", sys::boot_time().0)),
@@ -131,14 +108,13 @@ fn obey(stand_in: &Arc<StandIn>, order: &str) {
 
 impl StandIn {
     fn start(self: &Arc<Self>, valid_millis: u64, kill_millis: u64) {
-        self.term.set(valid_millis, kill_millis);
-        let kill_at = self.term.kill_at().0;
+        let term = term(valid_millis, kill_millis);
+        *self.term.lock().expect("no order panics") = term.clone();
+        let kill_at = term.kill_at().0;
         let reporter = Arc::clone(self);
-        let deadlines = Arc::clone(&self.term) as Arc<dyn Deadlines>;
         // The answer is held back until this one is out: "started" comes before "ended".
         let answers = self.answers.lock().expect("no answer panics");
-        let on_end = move |ended: Ended| reporter.answer(&said(&ended));
-        self.supervisor.start(8123, deadlines, on_end);
+        self.supervisor.start(term, move |ended: Ended| reporter.answer(&said(&ended)));
         write_line(&answers, &format!("started {kill_at}"));
     }
 
@@ -153,13 +129,9 @@ fn write_line(mut answers: &UnixStream, line: &str) {
 }
 
 fn said(ended: &Ended) -> String {
-    let how = match &ended.how {
-        End::Exited(code) => format!("exited {code}"),
-        End::Signaled(signal) => format!("signaled {signal}"),
-        End::CouldNotStart { code, message } => format!("could-not-start {code} {message}"),
-        End::NotStarted => "not-started".to_owned(),
-    };
-    format!("ended {} {} {how}", sys::boot_time().0, if ended.stopped { "stopped" } else { "itself" })
+    let code = ended.code.map_or_else(|| "none".to_owned(), |code| code.to_string());
+    let by = if ended.stopped { "stopped" } else { "itself" };
+    format!("ended {} {by} {code} {}", sys::boot_time().0, ended.how)
 }
 
 fn millis(word: &str) -> u64 {
@@ -167,7 +139,7 @@ fn millis(word: &str) -> u64 {
 }
 
 fn signal(name: &str) -> Signal {
-    Signal::ALL.into_iter().find(|signal| signal.name() == name).expect("a signal's name")
+    Signal::ALL.into_iter().find(|signal| signal.name == name).expect("a signal's name")
 }
 
 /// How many living descendants this process has, how many dead and not reaped, how many descriptors and threads.

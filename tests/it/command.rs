@@ -41,6 +41,8 @@ struct StandIn {
 struct Ended {
     at: u64,
     stopped: bool,
+    /// None: it was not started.
+    code: Option<i32>,
     how: String,
 }
 
@@ -117,9 +119,9 @@ impl StandIn {
 
     fn ended(&mut self) -> Ended {
         let answer = self.answer("ended");
-        let mut words = answer.splitn(3, ' ');
+        let mut words = answer.splitn(4, ' ');
         let mut word = || words.next().unwrap().to_owned();
-        Ended { at: word().parse().unwrap(), stopped: word() == "stopped", how: word() }
+        Ended { at: word().parse().unwrap(), stopped: word() == "stopped", code: word().parse().ok(), how: word() }
     }
 
     /// Nanoseconds on the boot clock, now.
@@ -198,7 +200,7 @@ fn possible(program: &str, args: &[&str]) -> bool {
 
 /// The pids of processes anywhere on this machine that were given an environment by this stand-in's Supervisor.
 fn bearers_of(stand_in: &StandIn) -> Vec<String> {
-    let mark = format!("STAND_IN={}", stand_in.directory.join("control").display()).into_bytes();
+    let mark = format!("LEASEHOLD_IDENTITY={}", stand_in.directory.join("control").display()).into_bytes();
     let bears = |environment: &[u8]| environment.split(|byte| *byte == 0).any(|variable| variable == mark);
     let processes = fs::read_dir("/proc").unwrap().flatten();
     let bearers =
@@ -211,14 +213,12 @@ fn bearers_of(stand_in: &StandIn) -> Vec<String> {
 #[test]
 fn it_starts_only_in_a_valid_term_and_only_once() {
     let mut stand_in = script("echo ran; while :; do sleep 60; done");
-    for (valid, kill) in [(0, HOURS), (HOURS, 0)] {
-        stand_in.start(valid, kill);
-        assert_eq!(stand_in.ended().how, "not-started");
-    }
+    stand_in.start(0, HOURS);
+    assert_eq!(stand_in.ended().code, None);
     stand_in.start_for_hours();
     assert_eq!(stand_in.line(), "ran", "and had not before");
     stand_in.start_for_hours();
-    assert_eq!(stand_in.ended().how, "not-started", "it still runs");
+    assert_eq!(stand_in.ended().code, None, "it still runs");
     stand_in.order("stop");
     assert!(stand_in.ended().stopped);
     stand_in.start_for_hours();
@@ -256,7 +256,8 @@ fn it_gets_token_lease_and_identity_and_arguments_of_any_bytes() {
     launcher.env("ODD", OsString::from_vec(vec![0x80, 0xc3]));
     let mut stand_in = launch(launcher, OsStr::new("sh"), &arguments, Stdio::null());
     stand_in.start_for_hours();
-    assert_eq!(stand_in.line(), "8123 ns/name pod-a");
+    let identity = stand_in.directory.join("control");
+    assert_eq!(stand_in.line(), format!("8123 ns/name {}", identity.display()));
     assert_eq!(stand_in.line().trim(), "ff 61 fe 80 c3");
 }
 
@@ -275,7 +276,7 @@ fn signal_mask_and_dispositions_are_the_defaults() {
     for name in ["SigBlk", "SigIgn"] {
         assert_eq!(stand_in.line(), format!("{name}:\t0000000000000000"));
     }
-    assert_eq!(stand_in.ended().how, "exited 0", "an ignored SIGCHLD would have lost the exit status");
+    assert_eq!(stand_in.ended().how, "exited with code 0", "an ignored SIGCHLD would have lost the exit status");
 }
 
 #[test]
@@ -284,7 +285,7 @@ fn it_inherits_no_descriptor_of_ours() {
     let without_us = Command::new("ls").arg("/proc/self/fd").output().unwrap().stdout;
     let mut stand_in = run("ls", ["/proc/self/fd"]);
     stand_in.start_for_hours();
-    assert_eq!(stand_in.ended().how, "exited 0");
+    assert_eq!(stand_in.ended().how, "exited with code 0");
     for expected in String::from_utf8(without_us).unwrap().lines() {
         assert_eq!(stand_in.line(), expected);
     }
@@ -294,16 +295,19 @@ fn it_inherits_no_descriptor_of_ours() {
 // -------------------------------------------------------------------------------------------------- how it ends
 
 #[test]
-fn its_exit_is_reported_as_it_was() {
-    for (text, how) in [
-        ("exit 0", "exited 0"),
-        ("exit 3", "exited 3"),
-        ("exit 255", "exited 255"),
-        ("kill -KILL $$", "signaled 9"),
-        ("kill -SEGV $$", "signaled 11"),
-        ("kill -USR1 $$", "signaled 10"),
+fn its_exit_is_reported_as_it_was_with_the_code_that_a_shell_would_give() {
+    for (text, code, how) in [
+        ("exit 0", 0, "exited with code 0"),
+        ("exit 3", 3, "exited with code 3"),
+        ("exit 255", 255, "exited with code 255"),
+        ("kill -KILL $$", 137, "died of signal 9"),
+        ("kill -SEGV $$", 139, "died of signal 11"),
+        ("kill -USR1 $$", 138, "died of signal 10"),
     ] {
-        assert_eq!(script(text).outcome(), how, "{text}");
+        let mut stand_in = script(text);
+        stand_in.start_for_hours();
+        let ended = stand_in.ended();
+        assert_eq!((ended.stopped, ended.code, &*ended.how), (false, Some(code), how), "{text}");
     }
 }
 
@@ -327,21 +331,24 @@ fn what_cannot_be_started_is_named_with_a_hint() {
     let busy = file("busy", "#!/bin/sh", "755");
     let _writer = fs::OpenOptions::new().append(true).open(&busy).unwrap();
     for (program, code, words) in [
-        (OsString::from("no-such-program"), 127, ["`no-such-program`", "in no directory of PATH"]),
-        ("/no/such/program".into(), 127, ["`/no/such/program`", "no such file in this image"]),
+        (OsString::from("no-such-program"), 127, ["`no-such-program`", "looked for in PATH (/"]),
+        ("/no/such/program".into(), 127, ["`/no/such/program`", "there is no such file"]),
         (plain, 126, ["plain`", "chmod +x"]),
         (directory.clone().into_os_string(), 126, ["leasehold-command", "it is a directory"]),
         (orphan, 126, ["orphan`", "its interpreter `/no/such/shell -e` is not in this image"]),
-        (busy, 126, ["busy`", "still open for writing"]),
+        (busy, 126, ["busy`", "Text file busy"]),
         (foreign, 126, ["Exec format error", "is it built for another architecture?"]),
         (no_interpreter, 126, ["Exec format error", "its first line must be #! and its interpreter"]),
     ] {
-        let how = run(&program, ["argument"]).outcome();
-        assert!(how.starts_with(&format!("could-not-start {code} cannot start ")), "{how}");
+        let mut stand_in = run(&program, ["argument"]);
+        stand_in.start_for_hours();
+        let Ended { code: reported, how, stopped, .. } = stand_in.ended();
+        assert_eq!((reported, stopped), (Some(code), false), "{how}");
+        assert!(how.starts_with("cannot start "), "{how}");
         words.iter().for_each(|word| assert!(how.contains(word), "{how} lacks {word}"));
     }
     let how = run("true", ["@200000"]).outcome();
-    assert!(how.starts_with("could-not-start 126 ") && how.contains("pass long values in files"), "{how}");
+    assert!(how.starts_with("cannot start ") && how.contains("Argument list too long"), "{how}");
     fs::remove_dir_all(directory).unwrap();
 }
 
@@ -353,7 +360,7 @@ fn sigterm_lets_it_end_cleanly() {
     stand_in.order("stop");
     assert_eq!(stand_in.line(), "bye");
     let ended = stand_in.ended();
-    assert!(ended.stopped && ended.how == "exited 7", "{ended:?}");
+    assert!(ended.stopped && ended.how == "exited with code 7", "{ended:?}");
 }
 
 #[test]
@@ -363,7 +370,7 @@ fn another_signal_can_be_the_one_that_stops_it() {
     assert!(stand_in.line().starts_with("ready"));
     stand_in.order("stop-with SIGINT");
     stand_in.order("stop");
-    assert_eq!(stand_in.ended().how, "exited 5");
+    assert_eq!(stand_in.ended().how, "exited with code 5");
 }
 
 #[test]
@@ -374,7 +381,7 @@ fn a_stopped_command_is_continued_so_that_it_can_end() {
     assert!(possible("kill", &["-STOP", &pid]));
     wait_until("it is stopped", || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") T "));
     stand_in.order("stop");
-    assert_eq!(stand_in.ended().how, "exited 7");
+    assert_eq!(stand_in.ended().how, "exited with code 7");
 }
 
 #[test]
@@ -386,7 +393,7 @@ fn a_command_that_ignores_sigterm_is_killed_when_time_is_up_and_no_earlier() {
     stand_in.ask(&format!("renew {HOURS} 1000"), "renewed");
     stand_in.order("stop");
     let ended = stand_in.ended();
-    assert!(ended.stopped && ended.how == "signaled 9", "{ended:?}");
+    assert!(ended.stopped && ended.how == "died of signal 9", "{ended:?}");
     assert!(ended.at >= not_before, "{ended:?} before {not_before}");
     assert_eq!(stand_in.count("descendants"), 0);
 }
@@ -399,8 +406,8 @@ fn it_is_stopped_and_killed_in_time_without_an_order() {
     for millis in [500, 1000, 2000, 4000, 8000, 16_000] {
         let kill_at = stand_in.start(millis, 2 * millis);
         let ended = stand_in.ended();
-        assert!(ended.stopped && ["signaled 9", "signaled 15"].contains(&&*ended.how), "{ended:?}");
-        if ended.how == "signaled 9" {
+        assert!(ended.stopped && ["died of signal 9", "died of signal 15"].contains(&&*ended.how), "{ended:?}");
+        if ended.how == "died of signal 9" {
             assert!(ended.at >= kill_at, "{ended:?}, {kill_at}");
             if asked.exists() {
                 return fs::remove_dir_all(asked.parent().unwrap()).unwrap();
@@ -435,7 +442,7 @@ fn a_stopped_leasehold_kills_as_soon_as_it_goes_on() {
     assert!(state(&command).contains(") S "), "the command runs on: {}", state(&command));
     signal("-CONT", &stand_in);
     let ended = stand_in.ended();
-    assert!(ended.stopped && ended.how == "signaled 9" && ended.at > kill_at, "{ended:?}, {kill_at}");
+    assert!(ended.stopped && ended.how == "died of signal 9" && ended.at > kill_at, "{ended:?}, {kill_at}");
 }
 
 #[test]
@@ -455,7 +462,7 @@ fn renewals_keep_it_running() {
     stand_in.wait_until("its first deadline has passed", |stand_in| stand_in.clock() > kill_at + 100_000_000);
     assert_eq!(stand_in.count("descendants"), 2, "the shell and its sleep");
     stand_in.order("stop");
-    assert_eq!(stand_in.ended().how, "signaled 15");
+    assert_eq!(stand_in.ended().how, "died of signal 15");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::io;
 
 use crate::sys::{self, Pid};
 
-/// A living process below this one, as `/proc` showed it.
+/// A process below this one, as `/proc` showed it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Descendant {
     pub(super) pid: Pid,
@@ -21,29 +21,26 @@ pub(super) struct Descendant {
     started: u64,
 }
 
-/// All living descendants of this process. Zombies are left out: they wait for their parent, and no signal helps.
+/// All descendants of this process, zombies too: a signal does nothing to them.
 pub(super) fn all() -> io::Result<Vec<Descendant>> {
     let own = std::process::id();
     if fs::read_link("/proc/self")?.to_str() != Some(&own.to_string()) {
         return Err(io::Error::other("/proc belongs to another PID namespace: mount this container's own"));
     }
-    let mut by_parent: HashMap<Pid, Vec<(Descendant, bool)>> = HashMap::new();
+    let mut by_parent: HashMap<Pid, Vec<Descendant>> = HashMap::new();
     for entry in fs::read_dir("/proc")? {
         let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        if let Some((process, zombie)) = look(pid) {
-            by_parent.entry(process.parent).or_default().push((process, zombie));
+        if let Some(process) = look(pid) {
+            by_parent.entry(process.parent).or_default().push(process);
         }
     }
     let mut found = Vec::new();
     let mut parents = vec![Pid::try_from(own).unwrap_or(Pid::MAX)];
     while let Some(parent) = parents.pop() {
         // Taking the entry out makes each process count once, even if /proc, read over time, shows a circle.
-        for (process, zombie) in by_parent.remove(&parent).unwrap_or_default() {
-            parents.push(process.pid);
-            if !zombie {
-                found.push(process);
-            }
-        }
+        let children = by_parent.remove(&parent).unwrap_or_default();
+        parents.extend(children.iter().map(|process| process.pid));
+        found.extend(children);
     }
     Ok(found)
 }
@@ -52,22 +49,19 @@ impl Descendant {
     /// Sends it a signal (a number), unless it has died since it was found. It may have changed its group meanwhile, or
     /// been adopted (by us, then): it is the same process still, and below us.
     pub(super) fn signal(self, signal: i32) -> io::Result<()> {
-        let is_it = |process: Descendant| (process.pid, process.started) == (self.pid, self.started);
-        sys::signal_if(self.pid, signal, || look(self.pid).is_some_and(|(process, _)| is_it(process)))
+        sys::signal_if(self.pid, signal, || look(self.pid).is_some_and(|process| process.started == self.started))
     }
 }
 
-/// The process that has this pid now, and whether it is a zombie.
-fn look(pid: Pid) -> Option<(Descendant, bool)> {
+/// The process that has this pid now.
+fn look(pid: Pid) -> Option<Descendant> {
     parse(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
-fn parse(pid: Pid, stat: &[u8]) -> Option<(Descendant, bool)> {
-    let zombie = matches!(sys::stat_field(stat, 3)?, "Z" | "X");
-    let parent = sys::stat_field(stat, 4)?.parse().ok()?;
-    let group = sys::stat_field(stat, 5)?.parse().ok()?;
-    let started = sys::stat_field(stat, 22)?.parse().ok()?;
-    Some((Descendant { pid, group, parent, started }, zombie))
+fn parse(pid: Pid, stat: &[u8]) -> Option<Descendant> {
+    let field = |number| sys::stat_field(stat, number);
+    let (parent, group, started) = (field(4)?.parse().ok()?, field(5)?.parse().ok()?, field(22)?.parse().ok()?);
+    Some(Descendant { pid, group, parent, started })
 }
 
 #[cfg(test)]
@@ -81,8 +75,7 @@ mod tests {
     fn a_name_full_of_brackets_does_not_shift_the_fields() {
         let stat = b"42 (evil) Z 1 (\n) S 7 40 40 0 -1 4194560 120 0 0 0 0 0 0 0 20 0 1 0 99887 2 3";
         let expected = Descendant { pid: 42, group: 40, parent: 7, started: 99_887 };
-        assert_eq!(parse(42, stat), Some((expected, false)));
-        assert_eq!(parse(1, b"1 (x) Z 0 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 5").map(|found| found.1), Some(true));
+        assert_eq!(parse(42, stat), Some(expected));
     }
 
     #[test]
@@ -101,10 +94,10 @@ mod tests {
             .spawn()
             .expect("a shell");
         let pid = Pid::try_from(child.id()).expect("a pid");
-        let found = look(pid).expect("it is there").0;
+        let found = look(pid).expect("it is there");
         child.stdin.take().expect("piped").write_all(b"go on\n").expect("it reads");
-        while look(pid).expect("it is there").0.group == found.group {
-            assert!(!look(pid).expect("it is there").1, "there is no setsid on this machine");
+        while look(pid).expect("it is there").group == found.group {
+            assert_eq!(child.try_wait().expect("it can be asked"), None, "there is no setsid on this machine");
             std::thread::yield_now();
         }
         found.signal(libc::SIGTERM).expect("it can be signalled");
@@ -113,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_process_that_started_at_another_time_gets_no_signal() {
-        let own = look(Pid::try_from(std::process::id()).expect("a pid")).expect("it is there").0;
+        let own = look(Pid::try_from(std::process::id()).expect("a pid")).expect("it is there");
         let earlier = Descendant { started: own.started - 1, ..own };
         // It would end this test.
         earlier.signal(libc::SIGKILL).expect("nothing is sent");
@@ -122,7 +115,7 @@ mod tests {
     #[test]
     fn this_process_is_there() {
         let own = Pid::try_from(std::process::id()).unwrap();
-        assert_eq!(look(own).unwrap().0.pid, own);
+        assert_eq!(look(own).unwrap().pid, own);
         assert!(all().is_ok());
     }
 }

@@ -2,26 +2,32 @@
 //!
 //! It takes orders from a queue, and waits for nothing else. It logs through a function that does not wait either.
 
+use std::collections::BTreeMap;
+use std::env;
 use std::ffi::OsString;
 use std::io;
-use std::iter;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::Duration;
 
 use log::Level;
 
+use super::Ended;
 use super::descendants::{self, Descendant};
 use super::refusal;
 use super::schedule::{Due, Schedule};
-use super::{CommandSpec, Deadlines, End, Ended};
-use crate::election::Version;
+use crate::runtime::Leadership;
 use crate::runtime::inbox::Inbox;
-use crate::sys::{self, Child, ExecFailure, Executable, Pid, Reaped, Signal, Status};
+use crate::sys::{self, Child, Reaped, Signal};
 use crate::time::BootTime;
+
+/// What survives SIGKILL (it forks faster than it dies, or hangs in the kernel) is killed again this often, and whenever
+/// a child dies.
+const KILL_AGAIN: Duration = Duration::from_millis(100);
 
 /// What the supervisor is asked to do.
 pub(super) enum Order {
-    Start { token: Version, deadlines: Arc<dyn Deadlines>, on_end: OnEnd },
+    Start { leadership: Leadership, on_end: OnEnd },
     Stop(Signal),
     Forward(Signal),
 }
@@ -35,13 +41,15 @@ struct Run {
     on_end: OnEnd,
     /// How the command itself has ended.
     ended: Option<Ended>,
+    /// Time was up, and SIGKILL has been sent.
+    killed: bool,
 }
 
 /// What the thread works with.
 pub(super) struct SupervisorThread {
-    spec: CommandSpec,
+    command: Vec<OsString>,
+    identity: String,
     orders: Inbox<Order>,
-    running: Arc<AtomicBool>,
     log: Box<dyn Fn(Level, String) + Send>,
     /// On a terminal the command is in the foreground while it runs, as under a shell.
     terminal: bool,
@@ -50,12 +58,12 @@ pub(super) struct SupervisorThread {
 
 impl SupervisorThread {
     pub(super) fn new(
-        spec: CommandSpec,
+        command: Vec<OsString>,
+        identity: String,
         orders: Inbox<Order>,
-        running: Arc<AtomicBool>,
         log: Box<dyn Fn(Level, String) + Send>,
     ) -> SupervisorThread {
-        SupervisorThread { spec, orders, running, log, terminal: sys::has_terminal(), run: None }
+        SupervisorThread { command, identity, orders, log, terminal: sys::has_terminal(), run: None }
     }
 
     /// Never returns: the kernel kills the command when the thread that started it ends.
@@ -78,63 +86,64 @@ impl SupervisorThread {
     fn act(&mut self) -> Option<BootTime> {
         let now = sys::boot_time();
         let mut run = self.run.take()?;
-        match run.schedule.due(now) {
-            Due::Nothing => {}
-            Due::Stop => self.stop(&mut run),
-            Due::Kill => self.kill(&mut run),
-        }
-        let next = run.schedule.next(now);
+        let again = match run.schedule.due(now) {
+            Due::Later(instant) => instant,
+            Due::Stop => {
+                self.stop(&mut run);
+                now
+            }
+            Due::Kill => {
+                self.kill(&mut run);
+                now + KILL_AGAIN
+            }
+        };
         self.run = Some(run);
-        Some(next)
+        Some(again)
     }
 
     fn obey(&mut self, order: Order) {
         match (order, &mut self.run) {
-            (Order::Start { token, deadlines, on_end }, None) => self.start(token, deadlines, on_end),
+            (Order::Start { leadership, on_end }, None) => self.start(leadership, on_end),
             // The election begins no term before the work of the last one has ended.
-            (Order::Start { on_end, .. }, Some(_)) => on_end(Ended { how: End::NotStarted, stopped: false }),
+            (Order::Start { on_end, .. }, Some(_)) => on_end(not_started()),
             (Order::Stop(signal), Some(run)) => run.schedule.stop(signal),
             (Order::Forward(signal), Some(run)) if run.ended.is_none() => {
                 // Not reaped yet, so the pid is still its own.
                 let pid = run.child.pid;
-                self.note_failure(signal.name(), sys::signal_child(pid, signal.number()));
-                self.say(Level::Debug, format!("passed {} on to the command (pid {pid})", signal.name()));
+                self.note_failure(signal.name, sys::signal(pid, signal.number));
+                self.say(Level::Debug, format!("passed {} on to the command (pid {pid})", signal.name));
             }
             (Order::Stop(_) | Order::Forward(_), _) => {}
         }
     }
 
-    fn start(&mut self, token: Version, deadlines: Arc<dyn Deadlines>, on_end: OnEnd) {
-        match self.spawn(token, &*deadlines) {
+    fn start(&mut self, leadership: Leadership, on_end: OnEnd) {
+        match self.spawn(&leadership) {
             Ok(child) => {
-                let (program, pid) = (self.spec.program.display(), child.pid);
+                let (program, pid, token) = (self.command[0].display(), child.pid, leadership.fencing_token());
                 self.say(Level::Info, format!("starting `{program}` (pid {pid}, fencing token {token})"));
-                self.run = Some(Run { child, schedule: Schedule::new(deadlines), on_end, ended: None });
+                let schedule = Schedule::new(leadership);
+                self.run = Some(Run { child, schedule, on_end, ended: None, killed: false });
             }
-            Err(how) => {
-                self.running.store(false, Ordering::SeqCst);
-                self.say_how_it_ended(&how, None);
-                self.report_end(Ended { how, stopped: false }, on_end);
-            }
+            Err(error) => self.report_end(self.refused(&error), on_end),
         }
     }
 
-    fn spawn(&self, token: Version, deadlines: &dyn Deadlines) -> Result<Child, End> {
-        let latest = deadlines.valid_until().min(deadlines.kill_at());
-        // The clock is read last: after a pause, an instant read before it would still look like the present.
-        if deadlines.stopping() || sys::boot_time() >= latest {
-            return Err(End::NotStarted);
+    fn spawn(&self, leadership: &Leadership) -> io::Result<Child> {
+        if !leadership.is_held() {
+            return Err(io::Error::from_raw_os_error(sys::TOO_LATE));
         }
-        let CommandSpec { program, args, env } = &self.spec;
-        let refused = |error: io::Error| refusal::explain(program, &error);
-        let arguments = iter::once(program).chain(args).cloned().collect();
-        let token = ("LEASEHOLD_FENCING_TOKEN".to_owned(), token.to_string());
-        let added = env.iter().cloned().chain([token]).map(|(name, value)| (name.into(), value.into()));
-        let added: Vec<(OsString, OsString)> = added.collect();
-        let inherited = std::env::vars_os().filter(|(name, _)| added.iter().all(|(other, _)| name != other));
-        let environment: Vec<_> = inherited.chain(added.iter().cloned()).collect();
-        let executable = Executable::new(refusal::candidates(program), arguments, environment).map_err(refused)?;
-        sys::start(&executable, latest, self.terminal).map_err(refused)
+        let mut environment: BTreeMap<OsString, OsString> = env::vars_os().collect();
+        environment.extend(
+            [
+                ("LEASEHOLD_FENCING_TOKEN", leadership.fencing_token().to_string()),
+                ("LEASEHOLD_LEASE", leadership.lease().to_owned()),
+                ("LEASEHOLD_IDENTITY", self.identity.clone()),
+            ]
+            .map(|(name, value)| (name.into(), value.into())),
+        );
+        let files = refusal::candidates(&self.command[0]);
+        sys::start(files, self.command.clone(), environment, leadership.valid_until(), self.terminal)
     }
 
     /// Reaps what is dead. True: there is no child left, and so no descendant.
@@ -156,37 +165,49 @@ impl SupervisorThread {
         }
     }
 
-    fn command_ended(&mut self, status: Status) {
+    fn command_ended(&mut self, status: ExitStatus) {
         let Some(mut run) = self.run.take() else { return };
-        self.running.store(false, Ordering::SeqCst);
-        let pid = run.child.pid;
-        let how = match (run.child.take_exec_failure(), status) {
-            (Some(ExecFailure::TooLate), _) => End::NotStarted,
-            (Some(ExecFailure::Refused(error)), _) => refusal::explain(&self.spec.program, &error),
-            (None, Status::Exited(code)) => End::Exited(code),
-            (None, Status::Signaled(signal)) => End::Signaled(signal),
-        };
+        let (pid, stopped) = (run.child.pid, run.schedule.stopped);
         // What it leaves behind gets SIGTERM too, but only once: to many programs a second one means "at once".
-        let had_it = run.schedule.stopped && run.schedule.stop_signal() == Signal::Terminate;
+        let had_it = stopped && run.schedule.stop_signal() == Signal::TERMINATE;
         for process in self.survivors().into_iter().filter(|process| !had_it || process.group != pid) {
             self.note_failure("SIGTERM", process.signal(libc::SIGTERM));
         }
-        self.say_how_it_ended(&how, Some(pid));
-        run.ended = Some(Ended { how, stopped: run.schedule.stopped });
+        let ended = match run.child.take_exec_failure() {
+            Some(error) => self.refused(&error),
+            None => {
+                let (code, how) = match (status.code(), status.signal().unwrap_or_default()) {
+                    (Some(code), _) => (code, format!("exited with code {code}")),
+                    (None, signal) => (128 + signal, format!("died of signal {signal}")),
+                };
+                self.say(Level::Info, format!("the command (pid {pid}) {how}"));
+                Ended { code: Some(code), how, stopped }
+            }
+        };
+        run.ended = Some(Ended { stopped, ..ended });
         run.schedule.ended();
         self.run = Some(run);
+    }
+
+    /// It never ran.
+    fn refused(&self, error: &io::Error) -> Ended {
+        let (level, ended) = if error.raw_os_error() == Some(sys::TOO_LATE) {
+            (Level::Warn, not_started())
+        } else {
+            let (code, how) = refusal::explain(&self.command[0], error);
+            (Level::Error, Ended { code: Some(code), how, stopped: false })
+        };
+        self.say(level, ended.how.clone());
+        ended
     }
 
     fn stop(&self, run: &mut Run) {
         let (pid, signal) = (run.child.pid, run.schedule.stop_signal());
         run.schedule.stopped = true;
-        self.note_failure(signal.name(), sys::signal_group(pid, signal.number()));
+        self.note_failure(signal.name, sys::signal(-pid, signal.number));
         // A stopped process acts on the signal only when it goes on.
-        self.note_failure("SIGCONT", sys::signal_group(pid, libc::SIGCONT));
-        self.say(
-            Level::Info,
-            format!("the term ends: sent {} to the command (pid {pid}) and its group", signal.name()),
-        );
+        self.note_failure("SIGCONT", sys::signal(-pid, libc::SIGCONT));
+        self.say(Level::Info, format!("the term ends: sent {} to the command (pid {pid}) and its group", signal.name));
     }
 
     fn kill(&self, run: &mut Run) {
@@ -194,23 +215,22 @@ impl SupervisorThread {
         // The command and its group come first: that needs neither /proc nor memory, and a group dies at a stroke, before
         // any of it can fork.
         if run.ended.is_none() {
-            self.note_failure("SIGKILL", sys::signal_group(pid, libc::SIGKILL));
-            self.note_failure("SIGKILL", sys::signal_child(pid, libc::SIGKILL));
+            self.note_failure("SIGKILL", sys::signal(-pid, libc::SIGKILL));
+            self.note_failure("SIGKILL", sys::signal(pid, libc::SIGKILL));
         }
         let found = self.survivors();
         // Once the command is reaped, its group is still its own only while a descendant is in it.
         if run.ended.is_some() && found.iter().any(|process| process.group == pid) {
-            self.note_failure("SIGKILL", sys::signal_group(pid, libc::SIGKILL));
+            self.note_failure("SIGKILL", sys::signal(-pid, libc::SIGKILL));
         }
         for process in &found {
             self.note_failure("SIGKILL", process.signal(libc::SIGKILL));
         }
-        if run.schedule.kills == 0 {
-            let count = found.len();
-            self.say(Level::Warn, format!("out of time: sent SIGKILL to the command and {count} descendants"));
+        if !run.killed {
+            self.say(Level::Warn, "out of time: sent SIGKILL to the command and all that descends from it".into());
         }
         run.schedule.stopped = true;
-        run.schedule.kills += 1;
+        run.killed = true;
     }
 
     fn survivors(&self) -> Vec<Descendant> {
@@ -221,20 +241,10 @@ impl SupervisorThread {
     }
 
     fn report_end(&self, ended: Ended, on_end: OnEnd) {
-        if self.terminal
-            && let Err(error) = sys::take_terminal()
-        {
-            self.say(Level::Warn, format!("cannot take the terminal back from the command: {error}"));
+        if self.terminal {
+            sys::take_terminal();
         }
         on_end(ended);
-    }
-
-    fn say_how_it_ended(&self, how: &End, pid: Option<Pid>) {
-        match (how, pid) {
-            (End::CouldNotStart { message, .. }, _) => self.say(Level::Error, message.clone()),
-            (End::NotStarted, _) | (_, None) => self.say(Level::Warn, format!("the command {how}")),
-            (_, Some(pid)) => self.say(Level::Info, format!("the command (pid {pid}) {how}")),
-        }
     }
 
     fn note_failure(&self, signal: &str, sent: io::Result<()>) {
@@ -246,4 +256,8 @@ impl SupervisorThread {
     fn say(&self, level: Level, line: String) {
         (self.log)(level, line);
     }
+}
+
+fn not_started() -> Ended {
+    Ended { code: None, how: "the command was not started: the term was over".into(), stopped: false }
 }
