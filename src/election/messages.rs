@@ -102,6 +102,18 @@ pub enum CallFailure {
     },
 }
 
+impl CallFailure {
+    /// How long the server asked to wait.
+    pub(super) fn retry_after(self) -> Duration {
+        match self {
+            CallFailure::Conflict => Duration::ZERO,
+            CallFailure::Refused { retry_after } | CallFailure::Unknown { retry_after } => {
+                retry_after.unwrap_or_default()
+            }
+        }
+    }
+}
+
 /// What an election is told.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Input {
@@ -200,8 +212,6 @@ pub enum Event {
     RepeatedConflicts(u32),
     /// `spec.strategy` is set: a controller names the holders, this process will not campaign (P16).
     Coordinated,
-    /// An operator's request to hand over to this candidate, which leads already.
-    AlreadyLeading,
 }
 
 /// Why a term ended.

@@ -58,15 +58,15 @@ mod timing;
 
 use std::collections::VecDeque;
 
-use crate::time::{BootTime, Now, WallTime};
+use crate::time::{BootTime, Now};
 pub use messages::{Answer, CallFailure, CallKind, Content, Ending, Event, Identity, Input, LeaseRequest, Output};
 #[cfg(feature = "mutants")]
 pub use mutants::Mutant;
 pub(crate) use mutants::mutant;
-use observed::ObservedRecord;
+use observed::{ObservedRecord, OwnWrites};
 pub use record::{Annotations, Record, Snapshot, Term, Validity, Version, parse_version};
-use succession::Announcement;
 pub use succession::SUCCESSION_GRACE;
+use succession::WITHDRAW_LIMIT;
 pub use timing::{ATTEMPT_JITTER, Jitter, Timing, TimingError};
 
 /// So many conflicts in a row are met by looking again at once; then something keeps editing the Lease, and the
@@ -81,93 +81,87 @@ pub struct Election {
     jitter: Jitter,
     state: State,
     observed: Option<ObservedRecord>,
+    /// The call being waited for.
     call: Option<Call>,
     calls: u64,
-    unresolved: Option<UnresolvedWrite>,
-    /// The latest `renewTime` in any write of this process, applied or not: no two of its writes are alike, so the
-    /// Lease tells which of them was applied.
-    last_written: Option<WallTime>,
-    /// The `acquireTime` of this process's latest acquisitions, applied or not, and of the one it found at its start.
-    acquisitions: VecDeque<WallTime>,
-    /// The record found by the first look.
-    found_at_start: Option<Record>,
+    /// A write whose outcome is unknown (P8).
+    unresolved: Option<Call>,
+    own: OwnWrites,
     /// The next call must be a look: what is known may no longer be so.
     look_first: bool,
     /// A watch has ended since the last look. The next one may be silent about what was missed (a restored backup).
     watch_gap: bool,
     /// Candidate: when to look at the Lease next; `None` while the watch does it.
     look_at: Option<BootTime>,
-    /// Candidate: no attempt before this: a failure's pause.
-    pause_until: BootTime,
+    /// Candidate: no attempt before this: a failure's pause, or a record that vanished without a release runs out (P1).
+    not_before: BootTime,
     /// Candidate: no attempt before this, having handed over on request (P17).
     stand_back_until: BootTime,
-    /// Candidate: no attempt before this: records that vanished without a release run out then (P1).
-    wait_out_until: BootTime,
+    /// Candidate: when to write its name into the succession, or to remove it (P13).
+    announce_at: Option<BootTime>,
     /// Conflicts in a row: others edit the Lease as fast as we read it.
     conflicts: u32,
-    /// Candidate: what to write into the succession next, and when.
-    announcement: Option<(Announcement, BootTime)>,
-    /// Candidate: no announcement before this: a failure's pause.
-    no_announcement_before: BootTime,
     watching: bool,
     fit: bool,
     shutdown: bool,
-    reported_leader: Option<String>,
-    reported_successor: Option<String>,
     reported_trouble: Option<Event>,
     /// What is wrong with this process's writes (P20).
     write_trouble: Option<Event>,
     outputs: VecDeque<Output>,
+    /// The mistake built in.
     #[cfg(feature = "mutants")]
-    tampering: MutantState,
-}
-
-/// The mistake built in, and what it needs to remember.
-#[cfg(feature = "mutants")]
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-struct MutantState {
     mistake: Option<Mutant>,
-    first_token: Option<Version>,
-    conflicted: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum State {
     Candidate,
-    Leading(ActiveTerm),
-    Stopping { held: ActiveTerm, kill_by: BootTime, forced: bool, yielded_to: Option<String> },
-    Releasing { held: ActiveTerm, until: BootTime, retry_at: BootTime, yielded_to: Option<String> },
+    Holder(ActiveTerm),
     Done,
 }
 
-/// A term and how long it holds.
+/// A term, from the write that won it until its work has stopped and the Lease is released or lost.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct ActiveTerm {
     term: Term,
+    phase: TermPhase,
     /// The send time of the last acknowledged write.
     acked: BootTime,
-    renew_at: BootTime,
+    /// When to renew or release next.
+    write_at: BootTime,
+    /// The phase lasts no longer: then the work is killed, or the release given up.
+    until: BootTime,
+    /// It hands over on request: to this candidate or, if empty, to any other.
+    yielded_to: Option<String>,
 }
 
-/// The call being waited for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum TermPhase {
+    Leading,
+    /// By will.
+    Stopping,
+    /// By force: nothing is written any more.
+    Lost,
+    Releasing,
+}
+
+impl TermPhase {
+    /// Whether the Lease is renewed in it.
+    fn renews(self) -> bool {
+        matches!(self, TermPhase::Leading | TermPhase::Stopping)
+    }
+}
+
+/// A call that was made.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Call {
     number: u64,
     purpose: CallKind,
+    request: LeaseRequest,
     /// Read before it was sent.
     sent: BootTime,
-    written: Option<Content>,
     /// What was known then: an answer is newer than that, whatever its version says.
     known_version: Option<Version>,
-    replaces: bool,
-}
-
-/// A write whose outcome is unknown.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct UnresolvedWrite {
-    content: Content,
-    purpose: CallKind,
-    sent: BootTime,
 }
 
 impl Election {
@@ -182,35 +176,29 @@ impl Election {
             call: None,
             calls: 0,
             unresolved: None,
-            last_written: None,
-            acquisitions: VecDeque::new(),
-            found_at_start: None,
+            own: OwnWrites::default(),
             look_first: true,
             watch_gap: false,
             look_at: Some(BootTime(0)),
-            pause_until: BootTime(0),
+            not_before: BootTime(0),
             stand_back_until: BootTime(0),
-            wait_out_until: BootTime(0),
+            announce_at: None,
             conflicts: 0,
-            announcement: None,
-            no_announcement_before: BootTime(0),
             watching: false,
             fit: true,
             shutdown: false,
-            reported_leader: None,
-            reported_successor: None,
             reported_trouble: None,
             write_trouble: None,
             outputs: VecDeque::new(),
             #[cfg(feature = "mutants")]
-            tampering: MutantState::default(),
+            mistake: None,
         }
     }
 
     /// Builds a known mistake in. For the simulator, which must catch it.
     #[cfg(feature = "mutants")]
     pub fn with_mistake(mut self, mistake: Option<Mutant>) -> Election {
-        self.tampering.mistake = mistake;
+        self.mistake = mistake;
         self
     }
 
@@ -221,15 +209,10 @@ impl Election {
     pub fn forget_history(&mut self, now: BootTime) {
         self.calls = 1;
         self.call.iter_mut().for_each(|call| call.number = 1);
+        self.unresolved.iter_mut().for_each(|call| (call.number, call.known_version) = (1, None));
         self.jitter = Jitter::new(0);
-        let longest = SUCCESSION_GRACE + ATTEMPT_JITTER;
-        for pause in [
-            &mut self.pause_until,
-            &mut self.stand_back_until,
-            &mut self.wait_out_until,
-            &mut self.no_announcement_before,
-        ] {
-            *pause = if *pause <= now - longest { BootTime(0) } else { *pause };
+        for pause in [&mut self.not_before, &mut self.stand_back_until] {
+            *pause = if *pause <= now { BootTime(0) } else { *pause };
         }
     }
 
@@ -237,7 +220,7 @@ impl Election {
     /// not depend on a timer having fired.
     pub fn leading(&self, now: BootTime) -> Option<&Term> {
         match &self.state {
-            State::Leading(held) if now < self.deadline(held) => Some(&held.term),
+            State::Holder(held) if held.phase == TermPhase::Leading && now < self.deadline(held) => Some(&held.term),
             _ => None,
         }
     }
@@ -246,16 +229,13 @@ impl Election {
     ///
     /// While the work is being stopped `valid_until` lies in the past.
     pub fn validity(&self) -> Option<Validity> {
-        match &self.state {
-            State::Leading(held) => {
-                Some(Validity { valid_until: self.deadline(held), kill_at: held.acked + self.timing.kill_after() })
-            }
-            State::Stopping { held, kill_by, .. } => {
-                let kill_at = (*kill_by).min(held.acked + self.timing.kill_after());
-                Some(Validity { valid_until: BootTime(0), kill_at })
-            }
-            State::Candidate | State::Releasing { .. } | State::Done => None,
-        }
+        let State::Holder(held) = &self.state else { return None };
+        let valid_until = match held.phase {
+            TermPhase::Leading => self.deadline(held),
+            TermPhase::Stopping | TermPhase::Lost => BootTime(0),
+            TermPhase::Releasing => return None,
+        };
+        Some(Validity { valid_until, kill_at: held.until.min(held.acked + self.timing.kill_after()) })
     }
 
     /// The newest version of the Lease seen; `None` before the first look, and when there is no Lease.
@@ -266,21 +246,15 @@ impl Election {
     /// The fencing token of the Lease's present term, this process's or another's; `None` when nobody leads, or when it is not known
     /// yet: it was won before this process looked, and has not been renewed since.
     pub fn token(&self) -> Option<Version> {
-        if let State::Leading(held) = &self.state {
-            return Some(held.term.token);
+        match &self.state {
+            State::Holder(held) if held.phase == TermPhase::Leading => return Some(held.term.token),
+            _ => {}
         }
         let known = self.observed.as_ref()?;
         let lease = known.lease.as_ref().filter(|lease| lease.record.holder.is_some())?;
-        let marked = lease.annotations.token.as_ref().filter(|_| self.mark_is_of_this_acquisition(lease));
-        marked.map_or(known.won, |token| parse_version(token))
-    }
-
-    /// A program that does not know the annotations keeps those of the term before.
-    fn mark_is_of_this_acquisition(&self, lease: &Snapshot) -> bool {
-        let (Some(mark), Some(acquired)) = (&lease.annotations.incarnation, lease.record.acquire_time) else {
-            return false;
-        };
-        mark.ends_with(&acquired.to_string())
+        // A program that does not know the annotations keeps those of the term before.
+        let published = lease.annotations.token.as_ref().filter(|_| lease.incarnation().is_some());
+        published.map_or(known.won, |token| parse_version(token))
     }
 
     /// Takes one input. Drain [`Election::poll`] afterwards.
@@ -292,18 +266,22 @@ impl Election {
             Input::Reply { call, result } => self.on_reply(now, call, result),
             Input::Seen(lease) => {
                 if self.known_version() < Some(lease.version) {
-                    self.learn(now, Some(lease));
+                    self.learn(now, Some(lease), None);
                 }
             }
             Input::Deleted(version) => {
                 if self.known_version() < Some(version) {
-                    self.learn(now, None);
-                    self.observed.iter_mut().for_each(|known| known.deleted = Some(version));
+                    self.learn(now, None, Some(version));
                 }
             }
             Input::Watching(watching) => self.on_watching(now.boot, watching),
-            Input::Fit(fit) => self.on_fit(now.boot, fit),
-            Input::WorkStopped { token } => self.on_work_stopped(now, token),
+            Input::Fit(fit) => {
+                self.fit = fit;
+                if !fit {
+                    self.step_down(now.boot, Ending::Unfit);
+                }
+            }
+            Input::WorkStopped { token } => self.on_work_stopped(now.boot, token),
             Input::Shutdown => {
                 self.shutdown = true;
                 self.step_down(now.boot, Ending::Shutdown);
@@ -327,24 +305,25 @@ impl Election {
         }
         match &self.state {
             State::Candidate => self.advance_candidate(now),
-            State::Leading(_) | State::Stopping { forced: false, .. } => self.advance_leader(now),
-            State::Releasing { .. } => self.advance_release(now),
-            State::Stopping { forced: true, .. } | State::Done => {}
+            State::Holder(_) => self.advance_holder(now),
+            State::Done => {}
         }
     }
 
     fn next_wake(&self) -> Option<BootTime> {
         let idle = self.call.is_none();
         match &self.state {
-            State::Candidate if idle => self.candidate_wake(),
-            State::Leading(held) | State::Stopping { held, forced: false, .. } => {
-                let deadline = self.deadline(held);
-                Some(if idle { deadline.min(held.renew_at) } else { deadline })
+            State::Candidate if idle => {
+                [self.look_at, self.attempt_at(), self.announcement_due_at()].into_iter().flatten().min()
             }
-            State::Releasing { until, retry_at, .. } if idle => Some(*retry_at.min(until)),
+            State::Holder(held) => {
+                let deadline = held.phase.renews().then(|| self.deadline(held));
+                let write_at = (idle && held.phase != TermPhase::Lost).then_some(held.write_at);
+                let given_up = (idle && held.phase == TermPhase::Releasing).then_some(held.until);
+                [deadline, write_at, given_up].into_iter().flatten().min()
+            }
             // The answer to the call in flight comes first.
-            State::Candidate | State::Releasing { .. } => None,
-            State::Stopping { .. } | State::Done => None,
+            State::Candidate | State::Done => None,
         }
     }
 
@@ -356,31 +335,23 @@ impl Election {
         self.outputs.push_back(Output::Report(event));
     }
 
-    /// Reports a trouble once, until another one or none.
-    fn report_trouble(&mut self, trouble: Option<Event>) {
-        if self.reported_trouble != trouble {
-            self.reported_trouble.clone_from(&trouble);
-            self.outputs.extend(trouble.map(Output::Report));
-        }
-    }
-
     fn start_call(&mut self, now: BootTime, purpose: CallKind, request: LeaseRequest) {
-        let written = request.content().cloned();
         self.calls += 1;
-        if let Some(content) = written.as_ref().filter(|_| purpose != CallKind::Announce) {
-            self.last_written = self.last_written.max(content.record.renew_time);
+        let mut limit = self.timing.call_limit();
+        match request.content() {
+            // The withdrawal of a name delays a shutdown only a little.
+            Some(_) if purpose == CallKind::Announce && self.shutdown => limit = limit.min(WITHDRAW_LIMIT),
+            Some(content) if purpose != CallKind::Announce => self.own.note(purpose, &content.record),
+            _ => {}
         }
-        let known_version = self.known_version();
-        let replaces = matches!(request, LeaseRequest::Replace { .. });
-        self.call = Some(Call { number: self.calls, purpose, sent: now, written, known_version, replaces });
-        let announces = purpose == CallKind::Announce;
-        let limit = if announces { self.announcement_limit() } else { self.timing.call_limit() };
-        self.outputs.push_back(Output::Call { call: self.calls, request, purpose, limit });
+        let (number, known_version) = (self.calls, self.known_version());
+        self.call = Some(Call { number, purpose, request: request.clone(), sent: now, known_version });
+        self.outputs.push_back(Output::Call { call: number, request, purpose, limit });
     }
 
     /// The newest version known, be it of the Lease or of its deletion.
     fn known_version(&self) -> Option<Version> {
-        self.observed.as_ref().and_then(ObservedRecord::version)
+        self.observed.as_ref().and_then(|known| known.version)
     }
 
     fn on_reply(&mut self, now: Now, number: u64, result: Result<Answer, CallFailure>) {
@@ -389,48 +360,39 @@ impl Election {
             Ok(Answer::Found(lease)) => self.on_look(now, &call, Some(lease)),
             Ok(Answer::Absent) => self.on_look(now, &call, None),
             Ok(Answer::Written { lease, created }) => self.on_written(now, &call, lease, created),
-            Err(failure) => self.on_failure(now, call, failure),
+            Err(failure) => self.on_failure(now.boot, call, failure),
         }
     }
 
     fn on_look(&mut self, now: Now, call: &Call, lease: Option<Snapshot>) {
         (self.look_first, self.watch_gap) = (false, false);
-        self.schedule_look(now.boot);
+        let next_look = now.boot + self.jitter.around(self.timing.retry_period());
+        self.look_at = Some(next_look).filter(|_| !self.watching);
         if lease.is_none() {
             // A write that was applied before is gone with the Lease; one that makes it anew is found as our own.
             self.unresolved = None;
         }
         self.learn_from_answer(now, call, lease);
-        self.mutant_retry_after_conflict(now);
     }
 
     fn on_written(&mut self, now: Now, call: &Call, lease: Snapshot, created: bool) {
-        let replaced_nothing = created && call.replaces;
-        let undone = if replaced_nothing { None } else { undone(call, &lease) };
+        let replaced_nothing = created && matches!(call.request, LeaseRequest::Replace { .. });
+        let undone = undone(call, &lease).filter(|_| !replaced_nothing);
         self.write_trouble = undone.map(Event::WriteUndone);
         let sent = if mutant!(self, DeadlineFromReply) { now.boot } else { call.sent };
+        self.learn_from_answer(now, call, Some(lease.clone()));
         match call.purpose {
-            CallKind::Announce => {
-                self.announced(now.boot, undone.is_some());
-                self.learn_from_answer(now, call, Some(lease));
-            }
+            _ if replaced_nothing => {}
+            // Where something removes the name at once, it is not written again for long (P20).
+            CallKind::Announce if undone.is_some() => self.announce_at = Some(now.boot + self.timing.lease_duration()),
             _ if undone.is_some() => {
-                self.learn_from_answer(now, call, Some(lease));
                 if !mutant!(self, NoPace) {
                     self.call_failed(now.boot, call, CallFailure::Refused { retry_after: None });
                 }
             }
-            CallKind::Acquire if !replaced_nothing => {
-                self.learn_from_answer(now, call, Some(lease.clone()));
-                self.begin_term(now.boot, sent, lease);
-            }
-            CallKind::Renew if !replaced_nothing => {
-                self.learn_from_answer(now, call, Some(lease));
-                self.acknowledge(sent);
-            }
-            CallKind::Observe | CallKind::Acquire | CallKind::Renew | CallKind::Release => {
-                self.learn_from_answer(now, call, Some(lease));
-            }
+            CallKind::Acquire => self.begin_term(now.boot, sent, lease),
+            CallKind::Renew => self.acknowledge(sent),
+            CallKind::Observe | CallKind::Release | CallKind::Announce => {}
         }
     }
 
@@ -444,49 +406,31 @@ impl Election {
         self.conflicts <= QUICK_CONFLICTS
     }
 
-    fn on_failure(&mut self, now: Now, call: Call, failure: CallFailure) {
-        if call.purpose == CallKind::Announce {
-            return self.announcement_failed(now.boot, failure);
-        }
-        let unknown = matches!(failure, CallFailure::Unknown { .. });
-        if let Some(content) = call.written.as_ref().filter(|_| unknown) {
-            self.unresolved =
-                Some(UnresolvedWrite { content: content.clone(), purpose: call.purpose, sent: call.sent });
+    fn on_failure(&mut self, now: BootTime, call: Call, failure: CallFailure) {
+        self.call_failed(now, &call, failure);
+        let writes_record = call.request != LeaseRequest::Get && call.purpose != CallKind::Announce;
+        if writes_record && matches!(failure, CallFailure::Unknown { .. }) {
             if mutant!(self, AmbiguousIsSuccess) && call.purpose == CallKind::Renew {
                 self.acknowledge(call.sent);
             }
+            self.unresolved = Some(call);
         }
-        self.call_failed(now.boot, &call, failure);
-        self.resolve_write(now.boot);
+        self.resolve_write(now);
     }
 
     fn call_failed(&mut self, now: BootTime, call: &Call, failure: CallFailure) {
-        self.look_first |= matches!(failure, CallFailure::Unknown { .. } | CallFailure::Conflict);
         match &self.state {
+            _ if call.purpose == CallKind::Announce => self.announcement_failed(now, failure),
             State::Candidate => self.attempt_failed(now, call, failure),
-            State::Leading(_) | State::Stopping { .. } => self.renewal_failed(now, call, failure),
-            State::Releasing { .. } => self.release_failed(now, call, failure),
+            State::Holder(_) => self.write_failed(now, call, failure),
             State::Done => {}
         }
     }
-
-    #[cfg(feature = "mutants")]
-    fn mutant_retry_after_conflict(&mut self, now: Now) {
-        if mutant!(self, RetryAfterConflict) && std::mem::take(&mut self.tampering.conflicted) {
-            if let Some(known) = &mut self.observed {
-                known.since = BootTime(0);
-            }
-            self.advance(now);
-        }
-    }
-
-    #[cfg(not(feature = "mutants"))]
-    fn mutant_retry_after_conflict(&mut self, _: Now) {}
 }
 
 /// What the answer to a successful write lacks of what was written, if it matters: a webhook may have undone it (P20).
 fn undone(call: &Call, lease: &Snapshot) -> Option<&'static str> {
-    let Content { record, annotations } = call.written.as_ref()?;
+    let Content { record, annotations } = call.request.content()?;
     let stated = &lease.record;
     if call.purpose == CallKind::Announce {
         let kept = annotations.successor == lease.annotations.successor;
@@ -502,9 +446,4 @@ fn undone(call: &Call, lease: &Snapshot) -> Option<&'static str> {
     ]
     .into_iter()
     .find_map(|(kept, field)| (!kept).then_some(field))
-}
-
-/// The value of the incarnation annotation.
-fn mark(incarnation: &str, acquired: crate::time::WallTime) -> String {
-    format!("{incarnation} {acquired}")
 }

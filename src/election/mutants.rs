@@ -61,7 +61,7 @@ macro_rules! mutant {
     ($from:expr, $which:ident) => {{
         #[cfg(feature = "mutants")]
         {
-            $from.tampering.mistake == Some($crate::election::Mutant::$which)
+            $from.mistake == Some($crate::election::Mutant::$which)
         }
         #[cfg(not(feature = "mutants"))]
         {

@@ -2,21 +2,23 @@
 //!
 //! PURE, as the whole election.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::{
-    ATTEMPT_JITTER, Call, CallKind, Election, Event, Record, Snapshot, State, Term, UnresolvedWrite, Version, mark,
-    mutant,
-};
-use crate::time::{BootTime, Now};
+use super::{ATTEMPT_JITTER, Call, CallKind, Election, Event, Output, Record, Snapshot, State, Term, Version, mutant};
+use crate::time::{BootTime, Now, WallTime};
+
+/// So many of its own acquisitions a process remembers, to tell them from a twin's. Only the last few can still be
+/// applied; an older one shows again only from a restored backup, and is then taken for a twin's, which is harmless.
+const ACQUISITIONS_KEPT: usize = 16;
 
 /// The newest version seen, and since when its record has stood.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct ObservedRecord {
     /// `None`: there is no Lease.
     pub(super) lease: Option<Snapshot>,
-    /// The version of the event that deleted it: what is older than that is not the Lease any more.
-    pub(super) deleted: Option<Version>,
+    /// Its version, or that of the event that deleted it: what is older is not the Lease any more.
+    pub(super) version: Option<Version>,
     /// When *we* first saw this record: rivals' clocks and the record's own times prove nothing.
     pub(super) since: BootTime,
     /// The version with which the watch showed its holder to have won.
@@ -25,9 +27,23 @@ pub(super) struct ObservedRecord {
     pub(super) jitter: Duration,
 }
 
-impl ObservedRecord {
-    pub(super) fn version(&self) -> Option<Version> {
-        self.lease.as_ref().map(|lease| lease.version).or(self.deleted)
+/// What this process has written, applied or not: by that it tells its own records from a twin's (P11).
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct OwnWrites {
+    /// The latest `renewTime`: no two of its writes are alike, so the Lease tells which of them was applied.
+    pub(super) last: Option<WallTime>,
+    /// The `acquireTime` of its latest acquisitions, and of the one it found at its start.
+    acquisitions: VecDeque<WallTime>,
+    /// The record found by the first look.
+    found: Option<Record>,
+}
+
+impl OwnWrites {
+    /// A write that is about to be sent.
+    pub(super) fn note(&mut self, purpose: CallKind, record: &Record) {
+        self.last = self.last.max(record.renew_time);
+        self.acquisitions.extend(record.acquire_time.filter(|_| purpose == CallKind::Acquire));
+        self.acquisitions.drain(..self.acquisitions.len().saturating_sub(ACQUISITIONS_KEPT));
     }
 }
 
@@ -37,45 +53,41 @@ impl Election {
     pub(super) fn learn_from_answer(&mut self, now: Now, call: &Call, lease: Option<Snapshot>) {
         let overtaken = self.known_version() != call.known_version;
         if !overtaken || lease.as_ref().is_some_and(|lease| self.known_version() < Some(lease.version)) {
-            self.learn(now, lease);
+            self.learn(now, lease, None);
         }
     }
 
-    /// Takes in what the Lease says now.
-    pub(super) fn learn(&mut self, now: Now, lease: Option<Snapshot>) {
+    /// Takes in what the Lease says now; or that it was deleted, and by which version.
+    pub(super) fn learn(&mut self, now: Now, lease: Option<Snapshot>, deleted: Option<Version>) {
         let before = self.observed.take();
-        let same_lease = match (&before, &lease) {
-            (Some(ObservedRecord { lease: Some(before), .. }), Some(lease)) => before.uid == lease.uid,
-            (Some(ObservedRecord { lease: None, .. }), None) => true,
-            _ => false,
-        };
-        let record = lease.as_ref().map(|lease| &lease.record);
-        let stood = before.as_ref().filter(|_| same_lease).filter(|before| {
-            before.lease.as_ref().map(|lease| &lease.record) == record // P5: the record, nothing else
-        });
         let first = before.is_none();
-        let (since, jitter) = match (stood, &before) {
-            (Some(stood), _) => (stood.since, stood.jitter),
+        // P5: the record, nothing else.
+        let record = |lease: &Option<Snapshot>| lease.as_ref().map(|lease| (lease.uid.clone(), lease.record.clone()));
+        let stood = before.as_ref().filter(|before| record(&before.lease) == record(&lease));
+        let (leader, successor) = leader_and_successor(lease.as_ref());
+        let (last_leader, last_successor) = leader_and_successor(before.as_ref().and_then(|it| it.lease.as_ref()));
+        let (since, jitter) = match stood {
+            Some(stood) => (stood.since, stood.jitter),
             // A newcomer takes a vacant Lease at once: no event has woken the others at the same instant.
-            (None, None) if record.is_none_or(|record| record.holder.is_none()) => (now.boot, Duration::ZERO),
-            (None, _) => (now.boot, self.jitter.up_to(ATTEMPT_JITTER)),
+            None if first && leader.is_none() => (now.boot, Duration::ZERO),
+            None => (now.boot, self.jitter.up_to(ATTEMPT_JITTER)),
         };
-        let won = self.version_that_won(before.as_ref(), lease.as_ref());
-        if stood.is_none() && matches!(self.state, State::Candidate) {
+        if stood.is_none() && matches!(self.state, State::Candidate) && !mutant!(self, RetryAfterConflict) {
             self.conflicts = 0;
         }
-        let smaller = |before: &ObservedRecord| lease.as_ref().map(|lease| lease.version) < before.version();
-        if let Some(before) = before.filter(|before| !same_lease || smaller(before)) {
-            self.wait_out(&before);
+        let won = self.version_that_won(before.as_ref(), lease.as_ref());
+        if let Some(before) = &before {
+            self.wait_out(before, lease.as_ref());
         }
-        let leader = record.and_then(|record| record.holder.clone());
-        self.observed = Some(ObservedRecord { lease, deleted: None, since, won, jitter });
+        let version = lease.as_ref().map(|lease| lease.version).or(deleted);
+        self.observed = Some(ObservedRecord { lease, version, since, won, jitter });
         self.notice_twin(first);
-        if leader != self.reported_leader {
-            self.reported_leader.clone_from(&leader);
+        if leader != last_leader {
             self.report(Event::LeaderChanged(leader));
         }
-        self.report_successor();
+        if successor != last_successor {
+            self.report(Event::SuccessorChanged(successor));
+        }
         self.note_trouble();
         self.resolve_write(now.boot);
         self.check_hold(now.boot);
@@ -90,27 +102,34 @@ impl Election {
         if same { before.won } else { self.watching.then_some(lease.version) }
     }
 
-    /// The Lease vanished, or went back to an older version, without a release: its holder may lead until its
-    /// record runs out (P1).
-    pub(super) fn wait_out(&mut self, before: &ObservedRecord) {
-        let rival = before.lease.as_ref().filter(|lease| lease.record.holder.is_some() && !self.is_mine(lease));
-        if let Some(lease) = rival.filter(|_| !mutant!(self, DeletionIsRelease)) {
-            self.wait_out_until = self.wait_out_until.max(before.since + self.stated_duration(&lease.record));
+    /// A Lease that vanished, or went back to an older version, was not released: its holder may lead until its record
+    /// runs out (P1).
+    fn wait_out(&mut self, before: &ObservedRecord, lease: Option<&Snapshot>) {
+        let Some(vanished) = &before.lease else { return };
+        let follows = lease.is_some_and(|lease| lease.uid == vanished.uid && lease.version >= vanished.version);
+        let rival = vanished.record.holder.is_some() && !self.is_mine(vanished);
+        if !follows && rival && !mutant!(self, DeletionIsRelease) {
+            let run_out = before.since + self.stated_duration(&vanished.record);
+            self.not_before = self.not_before.max(run_out + self.jitter.up_to(ATTEMPT_JITTER));
         }
     }
 
+    /// Reports what is wrong once, until something else is, or nothing.
     pub(super) fn note_trouble(&mut self) {
         let trouble = match self.lease() {
             Some(lease) if lease.coordinated => Some(Event::Coordinated),
             _ if self.write_trouble.is_some() => self.write_trouble.clone(),
             Some(lease) if lease.record.holder.as_ref() == Some(&self.identity.name) && !self.is_mine(lease) => {
                 // A Pod of a StatefulSet that is made anew finds its predecessor's record; only a living process renews it.
-                let lives = self.found_at_start.as_ref() != Some(&lease.record);
+                let lives = self.own.found.as_ref() != Some(&lease.record);
                 Some(if lives { Event::DuplicateIdentity } else { Event::HeldByPredecessor })
             }
             _ => None,
         };
-        self.report_trouble(trouble);
+        if self.reported_trouble != trouble {
+            self.reported_trouble.clone_from(&trouble);
+            self.outputs.extend(trouble.map(Output::Report));
+        }
     }
 
     /// A record that bears this incarnation but was not written by this process proves a twin: a cloned machine, or a
@@ -118,28 +137,25 @@ impl Election {
     fn notice_twin(&mut self, first: bool) {
         let Some(lease) = self.lease().cloned() else { return };
         if first {
-            self.found_at_start = Some(lease.record.clone());
+            self.own.found = Some(lease.record.clone());
         }
         let Some(acquired) = lease.record.acquire_time.filter(|_| self.is_mine(&lease)) else { return };
         if first {
-            return self.acquisitions.push_back(acquired); // by the container that this one replaces
+            return self.own.acquisitions.push_back(acquired); // by the container that this one replaces
         }
-        let found = self.found_at_start.as_ref().is_some_and(|record| record.acquire_time == Some(acquired));
-        let renewed = !found && lease.record.renew_time > self.last_written;
-        if (renewed || !self.acquisitions.contains(&acquired)) && !mutant!(self, TwinBelieved) {
+        let found = self.own.found.as_ref().is_some_and(|record| record.acquire_time == Some(acquired));
+        let renewed = !found && lease.record.renew_time > self.own.last;
+        if (renewed || !self.own.acquisitions.contains(&acquired)) && !mutant!(self, TwinBelieved) {
             // The twin may draw the same number; it sees another record.
             self.identity.incarnation = format!("{:016x}/{}", self.jitter.draw(), acquired.0);
         }
     }
 
-    /// Whether this life of this process wrote the record. The mark names the acquisition it was made by, so that
-    /// it cannot vouch for a record that a program without annotations has written since.
+    /// Whether this life of this process wrote the record.
     pub(super) fn is_mine(&self, lease: &Snapshot) -> bool {
-        let mine = lease.record.holder.as_ref() == Some(&self.identity.name);
-        let marked = lease.record.acquire_time.is_some_and(|acquired| {
-            lease.annotations.incarnation.as_deref() == Some(mark(&self.identity.incarnation, acquired).as_str())
-        });
-        mine && (marked || mutant!(self, IdentityWithoutIncarnation))
+        lease.record.holder.as_ref() == Some(&self.identity.name)
+            && (lease.incarnation() == Some(self.identity.incarnation.as_str())
+                || mutant!(self, IdentityWithoutIncarnation))
     }
 
     /// Whether the record is the one that this term's own writes left there.
@@ -160,23 +176,23 @@ impl Election {
 
     /// A write in doubt counts, from its own send time, if the record is exactly the one written (P8).
     pub(super) fn resolve_write(&mut self, now: BootTime) {
-        let Some(lease) = self.lease() else { return };
-        let written = |unresolved: &&UnresolvedWrite| {
-            unresolved.content.record == lease.record
-                && unresolved.content.annotations.incarnation == lease.annotations.incarnation
+        let Some(lease) = self.lease().cloned() else { return };
+        let applied = |call: &mut Call| {
+            call.request.content().is_some_and(|content| {
+                content.record == lease.record && content.annotations.incarnation == lease.annotations.incarnation
+            })
         };
-        if self.unresolved.as_ref().filter(written).is_none() {
-            return;
-        }
-        let lease = lease.clone();
-        let Some(unresolved) = self.unresolved.take() else { return };
+        let Some(call) = self.unresolved.take_if(applied) else { return };
         self.look_first = false;
-        match (&self.state, unresolved.purpose) {
-            (State::Candidate, CallKind::Acquire) => self.begin_term(now, unresolved.sent, lease),
-            (State::Leading(_) | State::Stopping { forced: false, .. }, CallKind::Renew) => {
-                self.acknowledge(unresolved.sent)
-            }
+        match call.purpose {
+            CallKind::Acquire if matches!(self.state, State::Candidate) => self.begin_term(now, call.sent, lease),
+            CallKind::Renew => self.acknowledge(call.sent),
             _ => {}
         }
     }
+}
+
+fn leader_and_successor(lease: Option<&Snapshot>) -> (Option<String>, Option<String>) {
+    let Some(lease) = lease else { return (None, None) };
+    (lease.record.holder.clone(), lease.successor().map(str::to_owned))
 }

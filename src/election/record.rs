@@ -68,6 +68,13 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// The incarnation that holds the Lease (P11), if its annotation names this very acquisition: a program that does not
+    /// know the annotation keeps the one of the term before.
+    pub fn incarnation(&self) -> Option<&str> {
+        let acquired = self.record.acquire_time?;
+        self.annotations.incarnation.as_deref()?.strip_suffix(&format!(" {acquired}"))
+    }
+
     /// The candidate that is next in line (P13). `None` where none is named, or the one named holds the Lease.
     pub fn successor(&self) -> Option<&str> {
         let named = self.annotations.successor.as_deref()?;

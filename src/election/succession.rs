@@ -5,10 +5,8 @@
 
 use std::time::Duration;
 
-use super::{
-    Annotations, CallFailure, CallKind, Content, Election, Event, LeaseRequest, ObservedRecord, Snapshot, State, mutant,
-};
-use crate::time::{BootTime, Now};
+use super::{Annotations, CallFailure, CallKind, Content, Election, LeaseRequest, ObservedRecord, Snapshot, mutant};
+use crate::time::BootTime;
 
 /// Where a successor is named, every other candidate waits this much longer.
 ///
@@ -17,25 +15,9 @@ use crate::time::{BootTime, Now};
 pub const SUCCESSION_GRACE: Duration = Duration::from_millis(100);
 
 /// A call that only withdraws a name delays a shutdown by at most this much.
-const WITHDRAW_LIMIT: Duration = Duration::from_millis(500);
-
-/// A change to the succession that this candidate wants to write.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) enum Announcement {
-    /// Name itself where nobody is named.
-    Name,
-    /// Name itself in the place of a candidate that ranks below (P19).
-    Outrank,
-    /// Remove its own name.
-    Withdraw,
-}
+pub(super) const WITHDRAW_LIMIT: Duration = Duration::from_millis(500);
 
 impl Election {
-    /// The candidate that is next in line; `None` where none is named, or the one named holds the Lease.
-    pub fn successor(&self) -> Option<&str> {
-        self.lease().and_then(Snapshot::successor)
-    }
-
     /// How long to hold back once the Lease is free.
     pub(super) fn hold_back(&self, observed: &ObservedRecord) -> Duration {
         match observed.lease.as_ref().and_then(Snapshot::successor) {
@@ -46,51 +28,47 @@ impl Election {
     }
 
     pub(super) fn plan_announcement(&mut self, now: BootTime) {
-        let Some(wanted) = self.wanted_announcement() else {
-            self.announcement = None;
-            return;
+        self.announce_at = match (self.announcement_pause(), self.announce_at) {
+            (None, _) => None,
+            (Some(_), Some(planned)) => Some(planned),
+            (Some(longest), None) => Some(now + self.jitter.up_to(longest)),
         };
-        if self.announcement.is_none_or(|(planned, _)| planned != wanted) {
-            let retry_period = self.timing.retry_period();
-            let most = match wanted {
-                Announcement::Name => retry_period,
-                // Soon after a new Pod starts, before the rollout stops the next old one. Few Pods start at once.
-                Announcement::Outrank => retry_period / 8,
-                Announcement::Withdraw => Duration::ZERO,
-            };
-            let at = (now + self.jitter.up_to(most)).max(self.no_announcement_before);
-            self.announcement = Some((wanted, at));
-        }
     }
 
     pub(super) fn announcement_due_at(&self) -> Option<BootTime> {
-        self.announcement.filter(|_| !self.look_first).map(|(_, at)| at)
+        self.announce_at.filter(|_| !self.look_first)
     }
 
-    fn wanted_announcement(&self) -> Option<Announcement> {
+    /// Whether the Lease names this candidate and should not, or should and does not; then the longest pause before
+    /// that is put right.
+    fn announcement_pause(&self) -> Option<Duration> {
         let lease = self.lease().filter(|lease| !lease.coordinated)?;
         let me = self.identity.name.as_str();
         if lease.record.holder.as_deref().is_none_or(|holder| holder == me) {
             return None;
         }
-        let willing = self.fit && !self.shutdown;
-        let named = &lease.annotations.successor_revision;
-        match lease.successor() {
-            Some(name) if name == me && !willing => Some(Announcement::Withdraw),
-            Some(name) if name == me => (*named != self.identity.revision).then_some(Announcement::Name),
-            _ if !willing => None,
-            None => Some(Announcement::Name),
-            Some(_) => {
-                let outranks = stays(lease, &self.identity.revision) && !stays(lease, named);
-                outranks.then_some(Announcement::Outrank)
-            }
-        }
+        let (named, retry_period) = (&lease.annotations.successor_revision, self.timing.retry_period());
+        let stays_on = stays(lease, &self.identity.revision);
+        let wanted = match lease.successor() {
+            Some(name) if name == me && !self.is_willing() => return Some(Duration::ZERO),
+            Some(name) if name == me => *named != self.identity.revision,
+            Some(_) => stays_on && !stays(lease, named),
+            None => true,
+        };
+        // In a rollout soon after a new Pod starts, before the next old one is stopped. Few Pods start at once.
+        let longest = if stays_on { retry_period / 8 } else { retry_period };
+        (wanted && self.is_willing()).then_some(longest)
     }
 
-    /// Writes what was planned. The record stays as it is, so rivals see no sign of life in it (P5).
-    pub(super) fn announce(&mut self, now: Now) {
-        let (Some((announcement, _)), Some(lease)) = (self.announcement.take(), self.lease()) else { return };
-        let name = Some(self.identity.name.clone()).filter(|_| announcement != Announcement::Withdraw);
+    fn is_willing(&self) -> bool {
+        self.fit && !self.shutdown
+    }
+
+    /// Writes the own name, or removes it. The record stays as it is, so rivals see no sign of life in it (P5).
+    pub(super) fn announce(&mut self, now: BootTime) {
+        self.announce_at = None;
+        let Some(lease) = self.lease() else { return };
+        let name = Some(self.identity.name.clone()).filter(|_| self.is_willing());
         let content = Content {
             record: lease.record.clone(),
             annotations: Annotations {
@@ -99,43 +77,15 @@ impl Election {
                 ..lease.annotations.clone()
             },
         };
-        let version = lease.version;
-        self.start_call(now.boot, CallKind::Announce, LeaseRequest::Replace { version, content });
-    }
-
-    /// An announcement delays a shutdown only a little.
-    pub(super) fn announcement_limit(&self) -> Duration {
-        let limit = self.timing.call_limit();
-        if self.shutdown { limit.min(WITHDRAW_LIMIT) } else { limit }
-    }
-
-    /// The name was written. Where something removes it at once, it is not written again for long (P20).
-    pub(super) fn announced(&mut self, now: BootTime, undone: bool) {
-        if undone {
-            self.no_announcement_before = now + self.timing.lease_duration();
-        }
+        self.start_call(now, CallKind::Announce, LeaseRequest::Replace { version: lease.version, content });
     }
 
     pub(super) fn announcement_failed(&mut self, now: BootTime, failure: CallFailure) {
-        let (asked, changed) = match failure {
-            CallFailure::Conflict => (None, true),
-            CallFailure::Refused { retry_after } => (retry_after, false),
-            CallFailure::Unknown { retry_after } => (retry_after, true),
-        };
-        let asked = asked.unwrap_or_default().min(self.timing.renewal_deadline());
-        let later = now + self.jitter.around(self.timing.retry_period()).max(asked);
-        self.no_announcement_before = later;
-        if changed && matches!(self.state, State::Candidate) {
+        let later = self.retry_later(now, failure);
+        self.announce_at = Some(later);
+        if !matches!(failure, CallFailure::Refused { .. }) {
             // The Lease is not as it was. The watch says how, or else the next look.
-            self.look_at = Some(self.look_at.map_or(later, |at| at.min(later)));
-        }
-    }
-
-    pub(super) fn report_successor(&mut self) {
-        let successor = self.successor().map(str::to_owned);
-        if self.reported_successor != successor {
-            self.reported_successor.clone_from(&successor);
-            self.report(Event::SuccessorChanged(successor));
+            self.look_at.get_or_insert(later);
         }
     }
 }

@@ -75,7 +75,6 @@ impl Observer for ProgramObserver<'_> {
                 "the Lease {lease} has spec.strategy set, so coordinated leader election names its holders: not \
                  campaigning; use another LEASE_NAME, or remove spec.strategy and spec.preferredHolder together"
             ),
-            Event::AlreadyLeading => info!("asked to hand over to {me}, which leads already"),
         }
     }
 

@@ -166,7 +166,7 @@ fn of_two_that_name_themselves_at_once_the_second_gives_way() {
     scenario.see();
     scenario.run(secs(10), Network::Serves);
     assert_eq!(scenario.calls_for(CallKind::Announce).len(), 1);
-    assert_eq!(scenario.election.successor(), Some("pod-c"));
+    assert_eq!(scenario.successor(), Some("pod-c"));
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn a_name_that_client_go_left_does_no_harm() {
     let mut scenario = watching(named(ME));
     scenario.put(held("client-go", 15), named("client-go"));
     scenario.see();
-    assert_eq!(scenario.election.successor(), None);
+    assert_eq!(scenario.successor(), None);
     scenario.run_until_call(secs(2));
     scenario.expect(CallKind::Announce);
     scenario.serve();
@@ -240,7 +240,7 @@ fn a_restored_backup_with_an_old_name_delays_by_the_grace_at_most() {
     scenario.run_until_call(secs(3));
     scenario.lease = Some(old);
     scenario.serve();
-    assert_eq!(scenario.election.successor(), Some(ME));
+    assert_eq!(scenario.successor(), Some(ME));
 }
 
 #[test]

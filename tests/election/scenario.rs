@@ -514,6 +514,11 @@ impl Scenario {
         self.lease.as_ref().expect("there is a Lease").version
     }
 
+    /// Whom the candidate under test knows to be next in line.
+    pub fn successor(&self) -> Option<&str> {
+        self.election.lease().and_then(Snapshot::successor)
+    }
+
     pub fn holder(&self) -> Option<&str> {
         self.lease.as_ref().and_then(|lease| lease.record.holder.as_deref())
     }

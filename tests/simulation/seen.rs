@@ -32,6 +32,5 @@ pub fn report(event: &Event) -> &'static str {
         Event::RepeatedConflicts(_) => "repeated conflicts",
         Event::DuplicateIdentity => "duplicate identity",
         Event::Coordinated => "coordinated",
-        Event::AlreadyLeading => "already leading",
     }
 }

@@ -72,12 +72,6 @@ pub struct Routing {
     call: Option<(RouteRequest, Option<Version>)>,
     outputs: VecDeque<RouteOutput>,
     #[cfg(feature = "mutants")]
-    tampering: RouteTampering,
-}
-
-#[cfg(feature = "mutants")]
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-struct RouteTampering {
     mistake: Option<Mutant>,
 }
 
@@ -111,14 +105,14 @@ impl Routing {
             call: None,
             outputs: VecDeque::new(),
             #[cfg(feature = "mutants")]
-            tampering: RouteTampering::default(),
+            mistake: None,
         }
     }
 
     /// Builds a known mistake in. For the simulator, which must catch it.
     #[cfg(feature = "mutants")]
     pub fn with_mistake(mut self, mistake: Option<Mutant>) -> Routing {
-        self.tampering.mistake = mistake;
+        self.mistake = mistake;
         self
     }
 
