@@ -3,7 +3,7 @@
 //! PURE: reads no clock. `crate::sys` reads them; everything else is handed the result.
 
 use std::fmt;
-use std::ops::{Add, Sub};
+use std::ops::{Add, Range, Sub};
 use std::time::Duration;
 
 /// An instant on this machine's boot clock (`CLOCK_BOOTTIME`), in nanoseconds.
@@ -61,48 +61,35 @@ impl WallTime {
     /// Reads an RFC 3339 time of any precision and any offset (`2026-11-22T15:04:05Z`,
     /// `2026-11-22T16:04:05.123456789+01:00`); digits beyond the microsecond are dropped. `None`: not a time.
     pub fn parse(text: &str) -> Option<WallTime> {
-        let bytes = text.as_bytes();
-        let number = |from: usize, to: usize| -> Option<i64> {
-            let digits = bytes.get(from..to)?;
-            digits.iter().all(u8::is_ascii_digit).then(|| digits.iter().fold(0, |n, d| n * 10 + i64::from(d - b'0')))
-        };
-        let sign = |at: usize, wanted: &[u8]| bytes.get(at).is_some_and(|b| wanted.contains(b));
-        let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
-        let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
-        let separated = sign(4, b"-") && sign(7, b"-") && sign(10, b"Tt ") && sign(13, b":") && sign(16, b":");
-        let in_range = (1..=12).contains(&month)
-            && (1..=days_in_month(year, month)).contains(&day)
-            && hour < 24
-            && minute < 60
-            && second <= 60;
-        if !separated || !in_range {
+        let (local, zone) = text.split_at(text.rfind(['Z', 'z', '+', '-'])?);
+        let (whole, fraction) = local.split_once(['.', ',']).unwrap_or((local, "0"));
+        let separators = [4, 7, 10, 13, 16].map(|at| whole.as_bytes().get(at).copied().unwrap_or_default());
+        if whole.len() != 19 || !matches!(separators, [b'-', b'-', b'T' | b't' | b' ', b':', b':']) {
             return None;
         }
-        let mut at = 19;
-        let mut micros = 0;
-        if sign(at, b".,") {
-            let digits = bytes[at + 1..].iter().take_while(|b| b.is_ascii_digit()).count();
-            if digits == 0 {
-                return None;
-            }
-            micros = (0..6).fold(0, |n, i| {
-                let digit = bytes[at + 1..at + 1 + digits].get(i).map_or(0, |d| i64::from(d - b'0'));
-                n * 10 + digit
-            });
-            at += 1 + digits;
+        if fraction.is_empty() || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
         }
-        let offset = match bytes.get(at)? {
-            b'Z' | b'z' if bytes.len() == at + 1 => 0,
-            direction @ (b'+' | b'-') if bytes.len() == at + 6 && sign(at + 3, b":") => {
-                let (hours, minutes) = (number(at + 1, at + 3)?, number(at + 4, at + 6)?);
+        let micros = number(&format!("{fraction:0<6.6}"), 0..6)?;
+        let (year, month, day) = (number(whole, 0..4)?, number(whole, 5..7)?, number(whole, 8..10)?);
+        let (hour, minute, second) = (number(whole, 11..13)?, number(whole, 14..16)?, number(whole, 17..19)?);
+        let days = days_from_civil(year, month, day);
+        // A day that no month has comes back as another.
+        if civil_from_days(days) != (year, month, day) || hour > 23 || minute > 59 || second > 60 {
+            return None;
+        }
+        let offset = match zone.split_at(1) {
+            ("Z" | "z", "") => 0,
+            (sign, clock) if clock.len() == 5 && clock.get(2..3) == Some(":") => {
+                let (hours, minutes) = (number(clock, 0..2)?, number(clock, 3..5)?);
                 if hours > 23 || minutes > 59 {
                     return None;
                 }
-                (hours * 3600 + minutes * 60) * if *direction == b'-' { -1 } else { 1 }
+                (hours * 3600 + minutes * 60) * if sign == "-" { -1 } else { 1 }
             }
             _ => return None,
         };
-        let seconds = days_from_civil(year, month, day) * SECONDS_PER_DAY + hour * 3600 + minute * 60 + second - offset;
+        let seconds = days * SECONDS_PER_DAY + hour * 3600 + minute * 60 + second - offset;
         Some(WallTime(seconds * MICROS_PER_SECOND + micros))
     }
 
@@ -123,9 +110,10 @@ impl fmt::Display for WallTime {
     }
 }
 
-fn days_in_month(year: i64, month: i64) -> i64 {
-    let next = if month == 12 { (year + 1, 1) } else { (year, month + 1) };
-    days_from_civil(next.0, next.1, 1) - days_from_civil(year, month, 1)
+/// The digits at that place of a text; `parse` alone would take a sign, too.
+fn number(text: &str, place: Range<usize>) -> Option<i64> {
+    let digits = text.get(place)?;
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
 /// Days from 1970-01-01 in the proleptic Gregorian calendar. The year is taken to begin in March, so that the

@@ -14,9 +14,9 @@ use crate::environment::value::{dns_label, dns_subdomain, identity, visible_id};
 use crate::environment::{Mistake, Mistakes};
 use crate::kube::{Client, ClientOptions, CredentialsError};
 use crate::runtime::Leadership;
+use crate::runtime::Setup;
 use crate::runtime::inbox::Inbox;
 use crate::runtime::incarnation::Incarnation;
-use crate::runtime::{Setup, Watchdog};
 
 /// Makes an [`Elector`]; from [`Elector::in_cluster`] or [`Elector::builder`].
 pub struct ElectorBuilder {
@@ -210,8 +210,7 @@ impl ElectorBuilder {
         let inbox = Inbox::new().map_err(|error| ElectorError::System { what: "the election's inbox", error })?;
         let incarnation = Incarnation::of(pod_uid.as_deref(), &format!("{namespace}/{lease}"));
         let identity = Identity { name: identity, incarnation: incarnation.name.clone(), revision: pod_revision };
-        let watchdog = Arc::new(Watchdog::default());
-        let setup = Setup { namespace, lease, identity, timing, client, inbox, watchdog };
+        let setup = Setup { namespace, lease, identity, timing, client, inbox };
         Ok(Elector { setup, callbacks, incarnation })
     }
 

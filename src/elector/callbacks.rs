@@ -26,8 +26,7 @@ pub(super) struct Callbacks {
 /// Something that has happened.
 pub(super) enum Notice {
     Started(Leadership),
-    Stopped(Stopped),
-    NewLeader(Option<String>),
+    Event(Event),
 }
 
 impl Callbacks {
@@ -62,10 +61,19 @@ impl Callbacks {
 
     fn tell(&mut self, notice: &Notice) {
         match notice {
-            Notice::Started(leadership) => self.started.as_mut().map(|started| started(leadership)),
-            Notice::Stopped(how) => self.stopped.as_mut().map(|stopped| stopped(how)),
-            Notice::NewLeader(leader) => self.new_leader.as_mut().map(|new_leader| new_leader(leader)),
-        };
+            Notice::Started(leadership) => call(&mut self.started, leadership),
+            Notice::Event(Event::StoppedLeading { token, why }) => {
+                call(&mut self.stopped, &Stopped { fencing_token: *token, why: why.clone() });
+            }
+            Notice::Event(Event::LeaderChanged(leader)) => call(&mut self.new_leader, leader),
+            Notice::Event(_) => {}
+        }
+    }
+}
+
+fn call<T>(callback: &mut Callback<T>, with: &T) {
+    if let Some(callback) = callback {
+        callback(with);
     }
 }
 
@@ -76,12 +84,6 @@ impl Observer for Sender<Notice> {
     }
 
     fn event(&mut self, event: &Event) {
-        let _ = match event {
-            Event::StoppedLeading { token, why } => {
-                self.send(Notice::Stopped(Stopped { fencing_token: *token, why: why.clone() }))
-            }
-            Event::LeaderChanged(leader) => self.send(Notice::NewLeader(leader.clone())),
-            _ => Ok(()),
-        };
+        let _ = self.send(Notice::Event(event.clone()));
     }
 }

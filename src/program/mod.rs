@@ -137,7 +137,6 @@ fn try_run(config: &Config, signals: Signals) -> Result<ExitCode, String> {
         timing: config.timing,
         client: Arc::new(Client::new(options.clone())?),
         inbox,
-        watchdog: Arc::clone(&state.watchdog),
     };
     let observer = ProgramObserver { config, work, routing, state, has_led: false, leads: false };
     let driver = Driver::new(setup, observer).map_err(|error| format!("the election's threads: {error}"))?;

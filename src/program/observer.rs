@@ -15,6 +15,7 @@ use crate::election::{Ending, Event, Snapshot, Version};
 use crate::kube::{CallError, Failure, Purpose};
 use crate::runtime::{Leadership, Observer, describe};
 use crate::sys::{self, Signal};
+use crate::time::BootTime;
 
 /// What the election reports to.
 pub(super) struct ProgramObserver<'a> {
@@ -103,6 +104,10 @@ impl Observer for ProgramObserver<'_> {
 
     fn watch_ended(&mut self) {
         self.state.metrics.counts().watch_restarts += 1;
+    }
+
+    fn due(&mut self, at: Option<BootTime>) {
+        self.state.due(at);
     }
 }
 

@@ -3,14 +3,13 @@
 //! IO: reads the boot clock. The election's thread writes it, and waits here only while a few values are copied.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard};
 
 use crate::election::{Snapshot, Version};
 use crate::program::config::Config;
 use crate::program::http::{LeadershipView, ServiceView, TransitionView, View};
 use crate::program::metrics::Metrics;
 use crate::runtime::Leadership;
-use crate::runtime::Watchdog;
 use crate::sys;
 use crate::time::{BootTime, Now};
 
@@ -21,7 +20,6 @@ const HISTORY: usize = 20;
 pub(crate) struct SharedState {
     config: Config,
     pub(crate) metrics: Metrics,
-    pub(crate) watchdog: Arc<Watchdog>,
     known: Mutex<Known>,
 }
 
@@ -33,6 +31,9 @@ struct Known {
     token: Option<Version>,
     history: VecDeque<TransitionView>,
     term: Option<(Leadership, BootTime)>,
+    /// By when the election's thread must turn again. Before the election begins (the credentials may come late)
+    /// nothing is due.
+    due: Option<BootTime>,
     target: Option<String>,
 }
 
@@ -41,7 +42,6 @@ impl SharedState {
         SharedState {
             config: config.clone(),
             metrics: Metrics::new(&config.access.lease_name),
-            watchdog: Arc::default(),
             known: Mutex::default(),
         }
     }
@@ -73,6 +73,10 @@ impl SharedState {
 
     pub(crate) fn term_ended(&self) {
         self.known().term = None;
+    }
+
+    pub(crate) fn due(&self, at: Option<BootTime>) {
+        self.known().due = at;
     }
 
     pub(crate) fn service_points_at(&self, target: Option<String>) {
@@ -116,15 +120,13 @@ impl View for SharedState {
     /// overdue by a whole lease.
     fn health(&self) -> Result<(), String> {
         let lease_duration = self.config.timing.lease_duration();
-        let expired = self
-            .known()
-            .term
-            .as_ref()
-            .is_some_and(|(term, _)| !term.is_stopping() && term.valid_until() + lease_duration < sys::boot_time());
-        if expired {
+        let known = self.known();
+        let late =
+            |(term, _): &(Leadership, _)| !term.is_stopping() && term.valid_until() + lease_duration < sys::boot_time();
+        if known.term.as_ref().is_some_and(late) {
             return Err("the lease is held past its expiry".to_owned());
         }
-        let overdue = self.watchdog.overdue();
+        let overdue = known.due.map(|due| sys::boot_time().since(due)).unwrap_or_default();
         if overdue > lease_duration {
             return Err(format!("the election has stalled for {} s", overdue.as_secs()));
         }

@@ -12,57 +12,44 @@ const REMEMBERED: usize = 8;
 /// What was complained about and has not worked since, the oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct ErrorLog {
-    open: Vec<LoggedError>,
-}
-
-/// What was done to what: a look that succeeds says nothing of the write that fails.
-#[derive(Debug)]
-struct LoggedError {
-    verb: Verb,
-    resource: Resource,
-    text: String,
+    /// By what was done to what: a look that succeeds says nothing of the write that fails.
+    open: Vec<(Verb, Resource, String)>,
 }
 
 impl ErrorLog {
     /// A call failed. What belongs to an election is no complaint: a conflict, a Lease that is not there yet.
     pub(crate) fn about(&mut self, request: &Request, error: &CallError) {
-        match &error.failure {
-            Failure::Conflict | Failure::AlreadyExists => self.settled(request),
-            Failure::NotFound if (request.verb, request.resource) == (Verb::Get, Resource::Lease) => {
-                self.settled(request)
-            }
-            Failure::NotFound => {
-                let Request { resource, name, namespace, .. } = request;
+        let Request { verb, resource, name, namespace, .. } = request;
+        match (&error.failure, verb, resource) {
+            (Failure::Conflict | Failure::AlreadyExists, ..) => self.settled(request),
+            (Failure::NotFound, Verb::Get, Resource::Lease) => self.settled(request),
+            (Failure::NotFound, ..) => {
                 self.complain(request, format!("{error}; there is no {resource:?} {name} in namespace {namespace}"));
             }
-            Failure::Forbidden(_) => self.complain(request, format!("{error}; {}", request.missing_rule())),
+            (Failure::Forbidden(_), ..) => self.complain(request, format!("{error}; {}", request.missing_rule())),
             _ => self.complain(request, error.to_string()),
         }
     }
 
     /// What is wrong with a call, in words.
     pub(crate) fn complain(&mut self, request: &Request, text: String) {
-        if self.open.iter().any(|complaint| complaint.text == text) {
+        if self.open.iter().any(|(.., known)| *known == text) {
             return debug!("still: {text}");
         }
         warn!("{text}; trying again");
         if self.open.len() == REMEMBERED {
             self.open.remove(0);
         }
-        let Request { verb, resource, .. } = *request;
-        self.open.push(LoggedError { verb, resource, text });
+        self.open.push((request.verb, request.resource, text));
     }
 
     /// A call succeeded.
     pub(crate) fn settled(&mut self, request: &Request) {
-        let is_about = |complaint: &LoggedError| {
-            let Request { verb, resource, .. } = *request;
-            (complaint.verb, complaint.resource) == (verb, resource)
-        };
-        if let Some(last) = self.open.iter().rfind(|complaint| is_about(complaint)) {
-            info!("works again: {}", last.text);
+        let settled =
+            |complaint: &mut (Verb, Resource, String)| (complaint.0, complaint.1) == (request.verb, request.resource);
+        if let Some((.., last)) = self.open.extract_if(.., settled).last() {
+            info!("works again: {last}");
         }
-        self.open.retain(|complaint| !is_about(complaint));
     }
 }
 
@@ -89,7 +76,7 @@ mod tests {
         }
         assert_eq!(errors.open.len(), 4, "{:?}", errors.open);
         errors.settled(&get);
-        assert!(errors.open.iter().all(|complaint| complaint.resource == Resource::Service));
+        assert!(errors.open.iter().all(|(_, resource, _)| *resource == Resource::Service));
         errors.settled(&other);
         assert!(errors.open.is_empty());
     }

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::thread;
 use std::time::Duration;
 
 use crate::sys::{self, Alarm};
@@ -59,16 +60,14 @@ impl<T> Inbox<T> {
             if instant.is_some_and(|instant| instant <= sys::boot_time()) {
                 return None;
             }
-            match (self.0.alarm.wait_until(instant, other.map(|(descriptor, _)| descriptor.as_fd())), other) {
-                (Ok(true), Some((_, action))) => {
-                    action();
-                    return None;
-                }
-                (Ok(_), _) => {}
-                (Err(_), _) => {
-                    std::thread::sleep(FALLBACK);
-                    return None;
-                }
+            let waited = self.0.alarm.wait_until(instant, other.map(|(descriptor, _)| descriptor.as_fd()));
+            let readable = waited.unwrap_or_else(|_| {
+                thread::sleep(FALLBACK);
+                false
+            });
+            if let Some((_, action)) = other.filter(|_| readable) {
+                action();
+                return None;
             }
         }
     }
@@ -77,7 +76,6 @@ impl<T> Inbox<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::thread;
 
     #[test]
     fn messages_come_in_order_and_wake_the_reader() {

@@ -2,7 +2,7 @@
 //!
 //! IO: reads the boot clock. No answer waits for another thread, so a thread that must act in time can ask too.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,9 +26,9 @@ pub struct Leadership(Arc<TermState>);
 struct TermState {
     term: Term,
     lease: String,
+    /// Zero once the term was given up, or lost to another holder.
     valid_until: AtomicU64,
     kill_at: AtomicU64,
-    given_up: AtomicBool,
     ending: Mutex<()>,
     ended: Condvar,
 }
@@ -42,7 +42,6 @@ impl Leadership {
             lease,
             valid_until: AtomicU64::new(validity.valid_until.0),
             kill_at: AtomicU64::new(validity.kill_at.0),
-            given_up: AtomicBool::new(false),
             ending: Mutex::new(()),
             ended: Condvar::new(),
         }))
@@ -55,9 +54,6 @@ impl Leadership {
 
     /// For how long the term is valid unless it is prolonged; zero when it has ended.
     pub fn remaining(&self) -> Duration {
-        if self.is_stopping() {
-            return Duration::ZERO;
-        }
         // The clock is read last: a pause after reading it would make an old instant look like the present.
         let valid_until = self.valid_until();
         valid_until.since(sys::boot_time())
@@ -110,7 +106,7 @@ impl Leadership {
 
     /// Whether it has been given up, or lost to another holder.
     pub fn is_stopping(&self) -> bool {
-        self.0.given_up.load(Ordering::SeqCst)
+        self.valid_until() == BootTime(0)
     }
 
     /// For the election's driver and for tests.
@@ -121,7 +117,7 @@ impl Leadership {
     }
 
     pub(crate) fn end(&self) {
-        self.0.given_up.store(true, Ordering::SeqCst);
+        self.0.valid_until.store(0, Ordering::SeqCst);
         drop(self.0.ending.lock()); // A waiter is either before its look, and sees it, or asleep, and is woken.
         self.0.ended.notify_all();
     }

@@ -12,8 +12,8 @@ pub mod lease_store;
 mod watcher;
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -49,12 +49,14 @@ pub(crate) trait Observer {
     fn called(&mut self, _why: Purpose, _error: Option<&CallError>) {}
     /// The watch has ended; another is opened.
     fn watch_ended(&mut self) {}
+    /// By when the election's thread, or the call that it waits for, must turn again: for a liveness probe.
+    fn due(&mut self, _at: Option<BootTime>) {}
 }
 
 /// What comes to the election's thread.
 pub enum Message {
     /// A call has ended.
-    Called(Box<Called>),
+    Called(Box<Call>, Result<Reply, CallError>),
     /// From the watch.
     Watch(WatchUpdate),
     /// All that was started for the term has ended.
@@ -67,26 +69,11 @@ pub enum Message {
     Log(Level, String),
 }
 
-/// A call that has ended.
-pub struct Called {
-    call: u64,
+/// A call on the Lease.
+pub struct Call {
+    number: u64,
     request: Request,
-    result: Result<Reply, CallError>,
-}
-
-/// Whether the election's thread still turns, for a liveness probe.
-///
-/// Before the election begins (the credentials may come late) nothing is due.
-#[derive(Debug, Default)]
-pub struct Watchdog {
-    due: Mutex<Option<BootTime>>,
-}
-
-impl Watchdog {
-    /// How long the thread, or its call, has been overdue.
-    pub fn overdue(&self) -> Duration {
-        sys::lock(&self.due).map_or(Duration::ZERO, |due| sys::boot_time().since(due))
-    }
+    limit: Duration,
 }
 
 /// What a driver needs.
@@ -98,13 +85,6 @@ pub(crate) struct Setup {
     /// For the Lease alone: no other traffic can delay a renewal (P7). A watch has a connection of its own.
     pub(crate) client: Arc<Client>,
     pub(crate) inbox: Inbox<Message>,
-    pub(crate) watchdog: Arc<Watchdog>,
-}
-
-struct Job {
-    call: u64,
-    request: Request,
-    limit: Duration,
 }
 
 /// An election being run.
@@ -114,25 +94,24 @@ pub(crate) struct Driver<A> {
     observer: A,
     lease_name: String,
     inbox: Inbox<Message>,
-    jobs: SyncSender<Job>,
+    calls: SyncSender<Box<Call>>,
     watcher: Watcher,
     leadership: Option<Leadership>,
     wake: Option<BootTime>,
     call_due: Option<BootTime>,
-    watchdog: Arc<Watchdog>,
     errors: ErrorLog,
     done: bool,
 }
 
 impl<A: Observer> Driver<A> {
     pub(crate) fn new(setup: Setup, observer: A) -> io::Result<Driver<A>> {
-        let Setup { namespace, lease, identity, timing, client, inbox, watchdog } = setup;
-        let (jobs, queue) = mpsc::sync_channel(1); // The election makes one call at a time, so this never blocks.
-        let (calls, answers) = (Arc::clone(&client), inbox.clone());
+        let Setup { namespace, lease, identity, timing, client, inbox } = setup;
+        let (calls, queue) = mpsc::sync_channel(1); // The election makes one call at a time, so this never blocks.
+        let (caller, answers) = (Arc::clone(&client), inbox.clone());
         thread::Builder::new()
             .name("lease-calls".into())
             .stack_size(STACK)
-            .spawn(move || make_calls(&calls, &queue, &answers))?;
+            .spawn(move || make_calls(&caller, &queue, &answers))?;
         let updates = inbox.clone();
         let (lease_store, lease_name) = (LeaseStore::new(&namespace, &lease), format!("{namespace}/{lease}"));
         let watch = move |from, lasting| request::watch_lease(&namespace, &lease, from, lasting, Purpose::Observe);
@@ -145,12 +124,11 @@ impl<A: Observer> Driver<A> {
             observer,
             lease_name,
             inbox,
-            jobs,
+            calls,
             watcher,
             leadership: None,
             wake: None,
             call_due: None,
-            watchdog,
             errors: ErrorLog::default(),
             done: false,
         })
@@ -162,7 +140,7 @@ impl<A: Observer> Driver<A> {
         while !self.done {
             let known = self.election.lease().map(|lease| lease.version);
             let watch_due = self.watcher.tend(known, sys::boot_time());
-            *sys::lock(&self.watchdog.due) = self.call_due.or(self.wake);
+            self.observer.due(self.call_due.or(self.wake));
             match self.inbox.take_until([self.wake, watch_due].into_iter().flatten().min()) {
                 Some(message) => self.read(message),
                 None => self.input(Input::Timer),
@@ -173,7 +151,7 @@ impl<A: Observer> Driver<A> {
 
     fn read(&mut self, message: Message) {
         match message {
-            Message::Called(called) => self.called(*called),
+            Message::Called(call, result) => self.called(&call, result),
             Message::Watch(update) => self.watched(update),
             Message::WorkStopped { token } => {
                 // The Lease is about to be released: from now on no clone may count as held.
@@ -190,13 +168,20 @@ impl<A: Observer> Driver<A> {
 
     fn input(&mut self, input: Input) {
         self.election.handle(sys::now(), input);
+        // Before anything is asked to stop: it asks the term by when.
+        if let (Some(leadership), Some(validity)) = (&self.leadership, self.election.validity()) {
+            leadership.set_validity(validity);
+        }
         // Publish the Lease before announcing the term.
         self.observer.lease(self.election.lease(), self.election.token());
         loop {
             match self.election.poll() {
                 Output::Call { call, request, purpose, limit } => self.call(call, &request, purpose, limit),
                 Output::StartWork(term) => self.start_work(term),
-                Output::StopWork { .. } => self.stop_work(),
+                Output::StopWork { .. } => {
+                    self.leadership.iter().for_each(Leadership::end);
+                    self.observer.stop_work();
+                }
                 Output::Report(event) => self.observer.event(&event),
                 Output::Done => self.done = true,
                 Output::WaitUntil(instant) => {
@@ -204,9 +189,6 @@ impl<A: Observer> Driver<A> {
                     break;
                 }
             }
-        }
-        if let (Some(leadership), Some(validity)) = (&self.leadership, self.election.validity()) {
-            leadership.set_validity(validity);
         }
     }
 
@@ -217,36 +199,27 @@ impl<A: Observer> Driver<A> {
         self.observer.start_work(leadership);
     }
 
-    fn stop_work(&mut self) {
-        let Some(leadership) = &self.leadership else { return };
-        if let Some(validity) = self.election.validity() {
-            leadership.set_validity(validity);
-        }
-        leadership.end();
-        self.observer.stop_work();
-    }
-
-    fn call(&mut self, call: u64, asked: &LeaseRequest, purpose: CallKind, limit: Duration) {
+    fn call(&mut self, number: u64, asked: &LeaseRequest, purpose: CallKind, limit: Duration) {
         match self.lease_store.request(asked, purpose) {
             Some(request) => {
                 self.call_due = Some(sys::boot_time() + limit);
                 // The thread at the other end lives as long as this one.
-                let _ = self.jobs.send(Job { call, request, limit });
+                let _ = self.calls.send(Box::new(Call { number, request, limit }));
             }
             // The version to be replaced is not at hand, so it is not the newest.
-            None => self.election.handle(sys::now(), Input::Reply { call, result: Err(CallFailure::Conflict) }),
+            None => self.input(Input::Reply { call: number, result: Err(CallFailure::Conflict) }),
         }
     }
 
-    fn called(&mut self, Called { call, request, result }: Called) {
+    fn called(&mut self, Call { number, request, .. }: &Call, result: Result<Reply, CallError>) {
         self.call_due = None;
-        let answer = self.lease_store.read(&request, result);
+        let answer = self.lease_store.read(request, result);
         match &answer {
-            Ok(_) => self.errors.settled(&request),
-            Err(error) => self.errors.about(&request, error),
+            Ok(_) => self.errors.settled(request),
+            Err(error) => self.errors.about(request, error),
         }
         self.observer.called(request.purpose, answer.as_ref().err());
-        self.input(Input::Reply { call, result: answer.or_else(|error| lease_store::failure(&error)) });
+        self.input(Input::Reply { call: *number, result: answer.or_else(|error| lease_store::failure(&error)) });
     }
 
     fn watched(&mut self, update: WatchUpdate) {
@@ -267,15 +240,16 @@ impl<A: Observer> Driver<A> {
 }
 
 /// Makes the Lease's calls, one at a time. A panic of a library user's observer ends in the client.
-fn make_calls(client: &Client, jobs: &Receiver<Job>, answers: &Inbox<Message>) {
-    loop {
-        let job = jobs.recv_timeout(MAX_IDLE).or_else(|_| {
+fn make_calls(client: &Client, calls: &Receiver<Box<Call>>, answers: &Inbox<Message>) {
+    let next = || {
+        calls.recv_timeout(MAX_IDLE).or_else(|_| {
             client.close_idle();
-            jobs.recv()
-        });
-        let Ok(Job { call, request, limit }) = job else { return };
-        let result = client.call(&request, limit);
-        answers.post(Message::Called(Box::new(Called { call, request, result })));
+            calls.recv()
+        })
+    };
+    while let Ok(call) = next() {
+        let result = client.call(&call.request, call.limit);
+        answers.post(Message::Called(call, result));
     }
 }
 
