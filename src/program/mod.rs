@@ -33,7 +33,7 @@ use crate::program::config::{Config, Invocation};
 use crate::program::http::HttpLimits;
 use crate::program::leader_loop::Work;
 use crate::program::observer::ProgramObserver;
-use crate::program::routing::worker::{RoutingOptions, RoutingWorker};
+use crate::program::routing::worker::RoutingWorker;
 use crate::program::state::SharedState;
 use crate::runtime::inbox::Inbox;
 use crate::runtime::incarnation::Incarnation;
@@ -208,19 +208,16 @@ fn start_routing(
     if config.service.is_none() && !config.events {
         return Ok(None);
     }
-    let setup = RoutingOptions {
-        config: config.clone(),
-        client: Arc::new(Client::new(options.clone())?),
-        state: Arc::clone(state),
-    };
-    RoutingWorker::start(setup).map(Some).map_err(|error| format!("the thread for routing: {error}"))
+    let client = Arc::new(Client::new(options.clone())?);
+    let worker = RoutingWorker::start(config.clone(), client, Arc::clone(state));
+    worker.map(Some).map_err(|error| format!("the thread for routing: {error}"))
 }
 
 /// The Lease is released. HTTP answers until the Service points elsewhere and the nodes know it, so that no request is
 /// lost which another replica can answer.
 fn drain(config: &Config, routing: RoutingWorker, has_led: bool) {
     let until = sys::boot_time() + config.drain_timeout;
-    let elsewhere = routing.drain(config.drain_timeout, config.timing.call_limit());
+    let elsewhere = routing.drain(until);
     debug!("drained: the Service {}", if elsewhere { "points elsewhere" } else { "still points here" });
     if elsewhere && has_led && config.service.is_some() {
         thread::sleep(PROPAGATION.min(until.since(sys::boot_time())));

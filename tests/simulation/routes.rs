@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use leasehold::election::Mutant;
-use leasehold::program::routing::{self, RouteFailure, RouteInput, RouteOutput, RouteReply, Routing};
+use leasehold::program::routing::{self, RouteInput, RouteOutput, RouteReply, Routing};
 
 use crate::api::{Api, Edit, Misbehaviour, Outcome, ROUTE_LABEL, ServiceEdit};
 use crate::clock::{MILLI, Real, SECOND};
@@ -145,10 +145,8 @@ impl<A: Api> World<A> {
                         routing::RouteEvent::SelectorChanged { .. } => self.count("routes put right"),
                         routing::RouteEvent::SteppedBack { .. } => self.count("routes left to a later term"),
                         routing::RouteEvent::Conflicts => self.count("routes in conflict, paced"),
-                        routing::RouteEvent::PodLabelled { .. } => {}
                     }
                 }
-                RouteOutput::Drained { .. } => {}
                 RouteOutput::WaitUntil(at) => {
                     route.generation += 1;
                     let generation = route.generation;
@@ -172,11 +170,10 @@ impl<A: Api> World<A> {
             && self.nodes[node].leading(self.now) != Some(fence.token)
         {
             self.count("routes not sent: the term was over");
-            let result = Err(RouteFailure::Failed);
             if let Some(route) = self.route(node, life) {
                 route.awaits = None;
             }
-            return self.tell_route(node, RouteInput::Reply(result));
+            return self.route_input(node, life, RouteInput::Lost);
         }
         let (at, retry_period) =
             (self.nodes[node].clock.boot(self.now), self.parameters.nodes[node].timing.retry_period());
@@ -296,5 +293,5 @@ fn pop<A: Api>(route: &mut Route<A>) -> Option<RouteInput> {
 
 /// An answer about the Pod.
 pub fn labelled(labelled: bool) -> RouteReply {
-    RouteReply::Pod { labelled }
+    RouteReply::Labelled(labelled)
 }

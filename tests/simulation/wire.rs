@@ -199,10 +199,7 @@ impl Api for Wire {
         self.handle(call, 0)
     }
 
-    fn decode_route(
-        call: &kube::Request,
-        outcome: Outcome<Reply>,
-    ) -> Result<routing::RouteReply, routing::RouteFailure> {
+    fn decode_route(call: &kube::Request, outcome: Outcome<Reply>) -> Result<routing::RouteReply, Failure> {
         let read = result_of(call, outcome).and_then(|reply| {
             if call.resource == kube::Resource::Pod {
                 let pod = reply.parse(call, kube::Pod::parse)?;
@@ -210,12 +207,7 @@ impl Api for Wire {
             }
             Ok(routing::RouteReply::Service(reply.parse(call, kube::Service::parse)?))
         });
-        read.map_err(|error| match error.failure {
-            Failure::NotFound => routing::RouteFailure::NotFound,
-            Failure::Conflict => routing::RouteFailure::Conflict,
-            Failure::Forbidden(_) => routing::RouteFailure::Forbidden,
-            _ => routing::RouteFailure::Failed,
-        })
+        read.map_err(|error| error.failure)
     }
 
     fn service(&self) -> Option<ServiceFacts> {

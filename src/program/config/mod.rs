@@ -106,7 +106,7 @@ pub struct YieldConfig {
 }
 
 /// The Service to point at the leader.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct ServiceConfig {
     /// Its name.
     pub name: String,

@@ -11,9 +11,10 @@
 //! - the Service that was read must not bear the fence of a later term ([`Fence::outranks`]);
 //! - the worker asks the clock whether the term is still valid right before it sends ([`RouteOutput::Call`]).
 //!
-//! The selector is only patched once the Pod is known to bear the label: else it would select nothing.
+//! The selector is only patched once the Pod is known to bear the label: else it would select nothing. Pod and Service
+//! are always read right before they are patched. When its term is over a process follows the Service until it points
+//! elsewhere: a shutdown waits for that.
 
-mod events;
 mod messages;
 #[cfg(test)]
 mod tests;
@@ -25,13 +26,10 @@ use std::time::Duration;
 #[cfg(feature = "mutants")]
 use crate::election::Mutant;
 use crate::election::{Version, mutant};
-use crate::kube::{Fence, Service};
+use crate::kube::{Failure, Fence, Service};
 use crate::time::BootTime;
 
-pub use messages::{RouteEvent, RouteFailure, RouteInput, RouteOutput, RouteReply, RouteRequest};
-
-/// While draining without a watch, the Service is read this often. DRAIN_TIMEOUT bounds how many times.
-const DRAIN_POLL: Duration = Duration::from_millis(250);
+pub use messages::{RouteEvent, RouteInput, RouteOutput, RouteReply, RouteRequest};
 
 /// A leader reads the Service this often although it watches it: a watch can die silently.
 const LOOK_PERIOD: Duration = Duration::from_secs(60);
@@ -43,43 +41,40 @@ const REPORT_AGAIN: Duration = Duration::from_secs(300);
 const CONFLICTS_IN_A_ROW: u32 = 3;
 
 /// The routing of one Service to one Pod. See the module's documentation.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Debug)]
 pub struct Routing {
     /// The key of label and selector, and its value.
     key: String,
     target: String,
     retry_period: Duration,
-    pod: PodLabel,
-    /// Not before this is the next call about the Pod.
-    pod_at: BootTime,
+    /// Whether the Pod is known to bear the label.
+    labelled: bool,
     /// The current term's fence.
     fence: Option<Fence>,
     service: Option<Service>,
-    /// What is known of the Service may be old: read it before it is patched.
-    stale: bool,
-    /// Not before this is the next call about the Service.
-    service_at: BootTime,
-    /// In this term the Service has pointed here.
-    settled: bool,
-    /// When it was last reported that the Service bears the fence of a later term.
-    stepped_back: Option<BootTime>,
+    progress: Progress,
+    watching: bool,
+    /// Not before this are Pod or Service read again.
+    next_look: BootTime,
+    patched_at: BootTime,
     /// Patches in a row that were conflicts.
     conflicts: u32,
-    patched_at: Option<BootTime>,
-    watching: bool,
-    drain_until: Option<BootTime>,
-    /// The call under way, and the version of the Service that was known when it was made.
-    call: Option<(RouteRequest, Option<Version>)>,
+    /// The call under way.
+    call: Option<RouteRequest>,
     outputs: VecDeque<RouteOutput>,
     #[cfg(feature = "mutants")]
     mistake: Option<Mutant>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-enum PodLabel {
-    Unknown,
-    Missing,
-    Present,
+/// How far the current term has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Progress {
+    /// The Service has yet to be patched.
+    Pending,
+    /// The Service points here.
+    Set,
+    /// The Service bears the fence of a later term.
+    SteppedBack { reported: BootTime },
 }
 
 impl Routing {
@@ -90,18 +85,14 @@ impl Routing {
             key,
             target,
             retry_period,
-            pod: PodLabel::Unknown,
-            pod_at: BootTime(0),
+            labelled: false,
             fence: None,
             service: None,
-            stale: true,
-            service_at: BootTime(0),
-            settled: false,
-            stepped_back: None,
-            conflicts: 0,
-            patched_at: None,
+            progress: Progress::Pending,
             watching: false,
-            drain_until: None,
+            next_look: BootTime(0),
+            patched_at: BootTime(0),
+            conflicts: 0,
             call: None,
             outputs: VecDeque::new(),
             #[cfg(feature = "mutants")]
@@ -118,8 +109,7 @@ impl Routing {
 
     /// From which version the Service should be watched; `None`: it need not be.
     pub fn watch_from(&self) -> Option<Version> {
-        let wanted = self.fence.is_some() || self.drain_until.is_some();
-        self.service.as_ref().filter(|_| wanted).map(|service| service.version)
+        self.service.as_ref().filter(|_| self.follows_service()).map(|service| service.version)
     }
 
     /// The value that the Service's selector has for the key, as far as is known.
@@ -127,12 +117,9 @@ impl Routing {
         self.service.as_ref()?.selector_value(&self.key)
     }
 
-    /// Whether the Service has yet to be pointed at the leader, by this process or, after its term, by the next.
-    pub fn is_unsettled(&self) -> bool {
-        match self.fence {
-            Some(_) => !self.settled && self.stepped_back.is_none(),
-            None => self.points_here(),
-        }
+    /// Whether the Service points at this Pod, as far as is known.
+    pub fn points_here(&self) -> bool {
+        self.selected() == Some(self.target.as_str())
     }
 
     /// Takes one input. Drain [`Routing::poll`] afterwards.
@@ -141,12 +128,12 @@ impl Routing {
             RouteInput::Timer => {}
             RouteInput::Lead(fence) => {
                 self.fence = Some(fence);
-                (self.settled, self.stepped_back) = (false, None);
-                (self.conflicts, self.patched_at) = (0, None);
-                // What is known is from an earlier term, if anything is.
-                (self.stale, self.service_at) = (true, now);
+                (self.progress, self.conflicts) = (Progress::Pending, 0);
+                if self.labelled {
+                    self.next_look = now;
+                }
             }
-            RouteInput::Lost => self.fence = None,
+            RouteInput::Lost => (self.fence, self.call) = (None, None),
             RouteInput::Reply(result) => self.on_reply(now, result),
             RouteInput::Seen(service) => {
                 if self.service.as_ref().is_none_or(|known| known.version < service.version) {
@@ -154,24 +141,17 @@ impl Routing {
                 }
             }
             RouteInput::Deleted => {
-                (self.service, self.stale) = (None, true);
-                self.service_at = self.next_patch(now);
+                self.service = None;
+                self.next_look = self.soon(now);
             }
             RouteInput::Watching(watching) => {
-                let lost = std::mem::replace(&mut self.watching, watching) && !watching;
-                if lost {
-                    (self.stale, self.service_at) = (true, self.service_at.min(now + self.pace()));
-                } else if watching && self.service.is_some() && self.patch().is_none() {
-                    // It began at a version that was known, so nothing was missed.
-                    (self.stale, self.service_at) = (false, now + self.look_period());
-                }
-            }
-            RouteInput::Drain { until } => {
-                self.drain_until = Some(until);
-                self.service_at = if self.watching { now + self.look_period() } else { now };
+                self.watching = watching;
+                self.next_look = self.next_look.min(now + self.pace());
             }
         }
-        self.advance(now);
+        if self.next_wake().is_some_and(|at| at <= now) {
+            self.start(if self.labelled { RouteRequest::GetService } else { RouteRequest::GetPod });
+        }
     }
 
     /// The next thing to do. [`RouteOutput::WaitUntil`] means: nothing more for now.
@@ -179,38 +159,13 @@ impl Routing {
         self.outputs.pop_front().unwrap_or_else(|| RouteOutput::WaitUntil(self.next_wake()))
     }
 
-    fn points_here(&self) -> bool {
-        self.selected() == Some(self.target.as_str())
+    fn follows_service(&self) -> bool {
+        self.fence.is_some() || self.points_here()
     }
 
-    fn advance(&mut self, now: BootTime) {
-        if let Some(until) = self.drain_until {
-            let elsewhere = !self.points_here();
-            if elsewhere || now >= until {
-                self.drain_until = None;
-                self.outputs.push_back(RouteOutput::Drained { elsewhere });
-            }
-        }
-        if self.call.is_some() {
-            return;
-        }
-        if self.pod != PodLabel::Present && now >= self.pod_at {
-            let known = self.pod == PodLabel::Missing;
-            self.start(if known { RouteRequest::LabelPod } else { RouteRequest::GetPod });
-        } else if self.service_matters() && now >= self.service_at {
-            match self.patch() {
-                Some(patch) if !self.stale => {
-                    self.patched_at = Some(now);
-                    self.start(patch);
-                }
-                _ => self.start(RouteRequest::GetService),
-            }
-        }
-    }
-
-    /// Whether calls about the Service are made at all: the next is due at `service_at`.
-    fn service_matters(&self) -> bool {
-        self.drain_until.is_some() || (self.fence.is_some() && self.pod == PodLabel::Present)
+    fn next_wake(&self) -> Option<BootTime> {
+        let looks = self.call.is_none() && (!self.labelled || self.follows_service());
+        looks.then_some(self.next_look)
     }
 
     /// The fence of a later term, if the Service bears one.
@@ -237,93 +192,67 @@ impl Routing {
         Some(RouteRequest::PatchService { version: service.version, uid: service.uid.clone(), fence: fence.clone() })
     }
 
-    fn next_wake(&self) -> Option<BootTime> {
-        let idle = self.call.is_none();
-        let pod = (idle && self.pod != PodLabel::Present).then_some(self.pod_at);
-        let service = (idle && self.service_matters()).then_some(self.service_at);
-        [pod, service, self.drain_until].into_iter().flatten().min()
+    fn start(&mut self, request: RouteRequest) {
+        self.call = Some(request.clone());
+        self.outputs.push_back(RouteOutput::Call(request));
     }
 
-    fn start(&mut self, request: RouteRequest) {
-        self.call = Some((request.clone(), self.service.as_ref().map(|service| service.version)));
-        self.outputs.push_back(RouteOutput::Call(request));
+    fn report(&mut self, event: RouteEvent) {
+        self.outputs.push_back(RouteOutput::Report(event));
     }
 
     /// Until the Service is read again, where nothing is wrong.
     fn look_period(&self) -> Duration {
-        match (self.drain_until.is_some(), self.watching) {
-            (true, false) => DRAIN_POLL,
-            (false, true) if mutant!(self, RouteByWatchAlone) => Duration::MAX,
-            (false, true) => LOOK_PERIOD,
-            (true, true) | (false, false) => self.retry_period,
+        match self.watching {
+            true if mutant!(self, RouteByWatchAlone) => Duration::MAX,
+            true => LOOK_PERIOD,
+            false => self.retry_period,
         }
     }
 
-    /// When to patch a Service that has changed: at once, but not in a loop with one who changes it again and again.
-    fn next_patch(&self, now: BootTime) -> BootTime {
-        self.patched_at.map_or(now, |at| at + self.pace())
+    /// When to look at a Service that has changed: at once, but not in a loop with one who changes it again and again.
+    fn soon(&self, now: BootTime) -> BootTime {
+        now.max(self.patched_at + self.pace())
     }
 
     /// Until the next try after one that failed.
     fn pace(&self) -> Duration {
-        if mutant!(self, UnpacedRoute) { Duration::ZERO } else { self.look_period().min(self.retry_period) }
+        if mutant!(self, UnpacedRoute) { Duration::ZERO } else { self.retry_period }
     }
 
-    fn on_reply(&mut self, now: BootTime, result: Result<RouteReply, RouteFailure>) {
-        let Some((request, known)) = self.call.take() else { return };
-        match (request, result) {
+    fn on_reply(&mut self, now: BootTime, result: Result<RouteReply, Failure>) {
+        let Some(request) = self.call.take() else { return };
+        let patched = matches!(request, RouteRequest::PatchService { .. });
+        self.next_look = now + self.pace();
+        match result {
+            Ok(RouteReply::Labelled(true)) => (self.labelled, self.next_look) = (true, now),
             // Not allowed to read it: it may be allowed to patch it.
-            (RouteRequest::GetPod, Ok(RouteReply::Pod { labelled: false }) | Err(RouteFailure::Forbidden)) => {
-                self.pod = PodLabel::Missing;
+            Ok(RouteReply::Labelled(false)) | Err(Failure::Forbidden(_)) if request == RouteRequest::GetPod => {
+                self.start(RouteRequest::LabelPod);
             }
-            (request, Ok(RouteReply::Pod { labelled: true })) => {
-                self.pod = PodLabel::Present;
-                let patched = request == RouteRequest::LabelPod;
-                self.outputs.push_back(RouteOutput::Report(RouteEvent::PodLabelled { patched }));
-            }
-            // An answer that lacks the label was changed on the way, by an admission webhook for example.
-            (RouteRequest::LabelPod, Ok(RouteReply::Pod { labelled: false }))
-            | (RouteRequest::GetPod | RouteRequest::LabelPod, Err(_)) => {
-                (self.pod, self.pod_at) = (PodLabel::Unknown, now + self.pace());
-            }
-            (request, Ok(RouteReply::Service(service))) => self.on_service(now, request, known, service),
-            (_, Err(failure)) => self.on_service_failure(now, failure),
-            (_, Ok(RouteReply::Pod { .. })) => debug_assert!(false, "an answer to another question"),
-        }
-    }
-
-    fn on_service(&mut self, now: BootTime, request: RouteRequest, known: Option<Version>, service: Service) {
-        // Authoritative even where its version is smaller: that is what a restored backup looks like. A watch event
-        // that came in the meantime is newer only if its version says so.
-        let seen = self.service.as_ref().map(|service| service.version);
-        let newer_seen = seen != known && seen > Some(service.version);
-        if !newer_seen {
-            self.stale = false;
-            self.learn(now, service);
-        }
-        if self.patch().is_none() {
-            (self.stale, self.service_at) = (!self.watching, now + self.look_period());
-        } else if request != RouteRequest::GetService {
-            // The answer lacks what was patched: an admission webhook has removed it, for example.
-            (self.stale, self.service_at) = (true, now + self.pace());
-        }
-    }
-
-    fn on_service_failure(&mut self, now: BootTime, failure: RouteFailure) {
-        let mut pace = self.pace();
-        match failure {
-            RouteFailure::NotFound => self.service = None,
-            RouteFailure::Conflict => {
-                self.conflicts += 1;
-                if self.conflicts < CONFLICTS_IN_A_ROW {
-                    pace = Duration::ZERO;
-                } else if self.conflicts == CONFLICTS_IN_A_ROW {
-                    self.outputs.push_back(RouteOutput::Report(RouteEvent::Conflicts));
+            Ok(RouteReply::Service(service)) => {
+                self.learn(now, service);
+                match self.patch() {
+                    None => self.next_look = now + self.look_period(),
+                    // An answer that lacks what was patched was changed on the way, by an admission webhook for example.
+                    Some(_) if patched => {}
+                    Some(patch) => {
+                        self.patched_at = now;
+                        self.start(patch);
+                    }
                 }
             }
-            RouteFailure::Forbidden | RouteFailure::Failed => {}
+            Err(Failure::NotFound) => self.service = None,
+            Err(Failure::Conflict) if patched => {
+                self.conflicts += 1;
+                if self.conflicts < CONFLICTS_IN_A_ROW {
+                    self.next_look = now;
+                } else if self.conflicts == CONFLICTS_IN_A_ROW {
+                    self.report(RouteEvent::Conflicts);
+                }
+            }
+            Ok(RouteReply::Labelled(false)) | Err(_) => {}
         }
-        (self.stale, self.service_at) = (true, now + pace);
     }
 
     /// Takes note of the Service as it is, and reports what that means for this term.
@@ -332,29 +261,23 @@ impl Routing {
         if self.fence.is_none() {
             return;
         }
-        let event = if let Some(theirs) = self.outranked_by().cloned() {
-            if self.stepped_back.is_some_and(|at| now.since(at) < REPORT_AGAIN) {
+        let before = self.progress;
+        if let Some(theirs) = self.outranked_by().cloned() {
+            if matches!(before, Progress::SteppedBack { reported } if now.since(reported) < REPORT_AGAIN) {
                 return;
             }
-            (self.settled, self.stepped_back) = (false, Some(now));
-            RouteEvent::SteppedBack { theirs }
+            self.progress = Progress::SteppedBack { reported: now };
+            self.report(RouteEvent::SteppedBack { theirs });
         } else if self.patch().is_none() {
-            self.conflicts = 0;
-            self.stepped_back = None;
-            if std::mem::replace(&mut self.settled, true) {
-                return;
+            (self.progress, self.conflicts) = (Progress::Set, 0);
+            if before != Progress::Set {
+                self.report(RouteEvent::ServiceUpdated);
             }
-            RouteEvent::ServiceUpdated
-        } else if self.settled || self.stepped_back.is_some() {
-            self.service_at = self.next_patch(now);
-            self.stepped_back = None;
-            if !std::mem::replace(&mut self.settled, false) {
-                return;
+        } else if before != Progress::Pending {
+            (self.progress, self.next_look) = (Progress::Pending, self.soon(now));
+            if before == Progress::Set {
+                self.report(RouteEvent::SelectorChanged { target: self.selected().map(str::to_owned) });
             }
-            RouteEvent::SelectorChanged { target: self.selected().map(str::to_owned) }
-        } else {
-            return;
-        };
-        self.outputs.push_back(RouteOutput::Report(event));
+        }
     }
 }

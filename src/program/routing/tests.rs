@@ -8,7 +8,6 @@ struct Scenario {
     now: BootTime,
     call: Option<RouteRequest>,
     events: Vec<RouteEvent>,
-    drained: Option<bool>,
     wake: Option<BootTime>,
 }
 
@@ -25,7 +24,7 @@ impl Scenario {
     fn new() -> Scenario {
         let routing = Routing::new("pod".to_owned(), "pod-a".to_owned(), RETRY_PERIOD);
         let (now, events) = (BootTime(1_000_000_000), Vec::new());
-        let mut scenario = Scenario { routing, now, call: None, events, drained: None, wake: None };
+        let mut scenario = Scenario { routing, now, call: None, events, wake: None };
         scenario.handle(RouteInput::Timer);
         scenario
     }
@@ -33,7 +32,7 @@ impl Scenario {
     /// A leader in the term of token 10, whose Pod bears the label and whose watch is open.
     fn leading() -> Scenario {
         let mut scenario = Scenario::new();
-        scenario.answer(Ok(RouteReply::Pod { labelled: true }));
+        scenario.answer(Ok(RouteReply::Labelled(true)));
         scenario.handle(RouteInput::Lead(fence(10)));
         scenario.handle(RouteInput::Watching(true));
         scenario
@@ -54,13 +53,12 @@ impl Scenario {
             match self.routing.poll() {
                 RouteOutput::Call(request) => self.call = Some(request),
                 RouteOutput::Report(event) => self.events.push(event),
-                RouteOutput::Drained { elsewhere } => self.drained = Some(elsewhere),
                 RouteOutput::WaitUntil(instant) => break self.wake = instant,
             }
         }
     }
 
-    fn answer(&mut self, result: Result<RouteReply, RouteFailure>) -> RouteRequest {
+    fn answer(&mut self, result: Result<RouteReply, Failure>) -> RouteRequest {
         let request = self.call.take().expect("a call");
         self.handle(RouteInput::Reply(result));
         request
@@ -97,12 +95,20 @@ fn a_service_restored_from_a_backup_is_seen_by_the_look_each_minute() {
 }
 
 #[test]
-fn an_answer_is_older_than_what_the_watch_brought_meanwhile() {
+fn a_service_that_is_changed_again_and_again_is_read_and_set_after_a_retry_period() {
     let mut scenario = Scenario::routed();
-    scenario.wait();
-    scenario.handle(RouteInput::Seen(service(21, "pod-a", Some(fence(10)))));
-    scenario.answer(Ok(RouteReply::Service(service(20, "pod-x", None))));
-    assert_eq!(scenario.call, None, "the Service points here");
+    scenario.now = scenario.now + RETRY_PERIOD;
+    for (version, again) in [(20, false), (30, true)] {
+        scenario.handle(RouteInput::Seen(service(version, "pod-x", Some(fence(10)))));
+        if again {
+            assert_eq!(scenario.wait(), RETRY_PERIOD);
+        }
+        scenario.answer(Ok(RouteReply::Service(service(version, "pod-x", Some(fence(10))))));
+        let request = scenario.answer(Ok(RouteReply::Service(service(version + 1, "pod-a", Some(fence(10))))));
+        assert!(matches!(request, RouteRequest::PatchService { .. }), "{request:?}");
+        let changed = RouteEvent::SelectorChanged { target: Some("pod-x".to_owned()) };
+        assert_eq!(scenario.events[scenario.events.len() - 2..], [changed, RouteEvent::ServiceUpdated]);
+    }
 }
 
 #[test]
@@ -111,7 +117,6 @@ fn a_leader_that_steps_back_reports_it_again_every_five_minutes() {
     let theirs = service(30, "pod-x", Some(fence(21)));
     scenario.handle(RouteInput::Seen(theirs.clone()));
     assert_eq!(scenario.events.pop(), Some(RouteEvent::SteppedBack { theirs: fence(21) }));
-    assert!(!scenario.routing.is_unsettled(), "there is nothing to wait for");
     let begin = scenario.now;
     for _ in 0..REPORT_AGAIN.as_secs() / LOOK_PERIOD.as_secs() {
         assert!(!scenario.events.contains(&RouteEvent::SteppedBack { theirs: fence(21) }), "not so soon");
@@ -121,6 +126,7 @@ fn a_leader_that_steps_back_reports_it_again_every_five_minutes() {
     assert_eq!(scenario.events.last(), Some(&RouteEvent::SteppedBack { theirs: fence(21) }));
     assert_eq!(scenario.now.since(begin), REPORT_AGAIN);
     scenario.handle(RouteInput::Seen(service(31, "pod-x", None)));
+    scenario.answer(Ok(RouteReply::Service(service(31, "pod-x", None))));
     assert!(matches!(scenario.call, Some(RouteRequest::PatchService { .. })), "the fence was removed");
 }
 
@@ -129,7 +135,7 @@ fn the_third_conflict_in_a_row_is_reported_and_the_next_try_waits() {
     let mut scenario = Scenario::leading();
     for conflict in 1..=5 {
         assert_eq!(scenario.answer(Ok(RouteReply::Service(service(11, "pod-x", None)))), RouteRequest::GetService);
-        scenario.answer(Err(RouteFailure::Conflict));
+        scenario.answer(Err(Failure::Conflict));
         if conflict >= CONFLICTS_IN_A_ROW {
             assert_eq!(scenario.wait(), RETRY_PERIOD);
         }
@@ -146,7 +152,7 @@ fn a_patch_that_is_undone_is_repeated_after_a_retry_period() {
             scenario.answer(Ok(RouteReply::Service(service(11, "pod-x", None))));
             scenario.answer(Ok(RouteReply::Service(undone.clone())));
             assert_eq!(scenario.wait(), RETRY_PERIOD, "{undone:?}");
-            assert!(scenario.routing.is_unsettled());
+            assert!(scenario.events.is_empty(), "{:?}", scenario.events);
         }
     }
 }
@@ -155,35 +161,37 @@ fn a_patch_that_is_undone_is_repeated_after_a_retry_period() {
 fn a_label_that_is_undone_is_repeated_after_a_retry_period() {
     let mut scenario = Scenario::new();
     for _ in 0..3 {
-        assert_eq!(scenario.answer(Ok(RouteReply::Pod { labelled: false })), RouteRequest::GetPod);
-        assert_eq!(scenario.answer(Ok(RouteReply::Pod { labelled: false })), RouteRequest::LabelPod);
+        assert_eq!(scenario.answer(Ok(RouteReply::Labelled(false))), RouteRequest::GetPod);
+        assert_eq!(scenario.answer(Ok(RouteReply::Labelled(false))), RouteRequest::LabelPod);
         assert_eq!(scenario.wait(), RETRY_PERIOD);
     }
-    scenario.answer(Ok(RouteReply::Pod { labelled: false }));
-    scenario.answer(Ok(RouteReply::Pod { labelled: true }));
-    assert_eq!(scenario.events, [RouteEvent::PodLabelled { patched: true }]);
+    scenario.answer(Ok(RouteReply::Labelled(false)));
+    scenario.answer(Ok(RouteReply::Labelled(true)));
+    assert_eq!((scenario.call, scenario.wake), (None, None), "that was all");
 }
 
 #[test]
-fn draining_ends_when_the_service_points_elsewhere() {
+fn a_former_leader_follows_the_service_until_it_points_elsewhere() {
     let mut scenario = Scenario::routed();
     scenario.handle(RouteInput::Lost);
-    assert!(scenario.routing.is_unsettled(), "the next leader has yet to take it over");
-    scenario.handle(RouteInput::Drain { until: scenario.now + Duration::from_secs(5) });
+    assert_eq!(scenario.routing.watch_from(), Some(12));
     scenario.handle(RouteInput::Watching(false));
-    assert_eq!(scenario.wait(), DRAIN_POLL);
-    scenario.answer(Ok(RouteReply::Service(service(12, "pod-a", Some(fence(10))))));
-    assert_eq!((scenario.drained, scenario.wait()), (None, DRAIN_POLL));
+    for _ in 0..3 {
+        assert_eq!(scenario.wait(), RETRY_PERIOD);
+        scenario.answer(Ok(RouteReply::Service(service(12, "pod-a", Some(fence(10))))));
+        assert!(scenario.routing.points_here());
+    }
+    scenario.wait();
     scenario.answer(Ok(RouteReply::Service(service(40, "pod-b", Some(fence(39))))));
-    assert_eq!(scenario.drained, Some(true));
+    assert!(!scenario.routing.points_here());
+    assert_eq!((scenario.routing.watch_from(), scenario.wake), (None, None));
 }
 
 #[test]
-fn draining_ends_when_its_time_is_up() {
-    let mut scenario = Scenario::routed();
+fn a_patch_that_comes_after_the_term_is_not_sent_again() {
+    let mut scenario = Scenario::leading();
+    scenario.answer(Ok(RouteReply::Service(service(11, "pod-x", None))));
+    scenario.call.take().expect("the patch");
     scenario.handle(RouteInput::Lost);
-    scenario.handle(RouteInput::Drain { until: scenario.now + Duration::from_secs(5) });
-    scenario.now = scenario.now + Duration::from_secs(5);
-    scenario.handle(RouteInput::Timer);
-    assert_eq!(scenario.drained, Some(false));
+    assert_eq!((scenario.call, scenario.wake), (None, None));
 }

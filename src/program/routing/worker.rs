@@ -2,27 +2,32 @@
 //!
 //! THREADS. One thread, with a client of its own: however slow these calls are, no renewal waits for them (P7).
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use log::{debug, info, warn};
 
-use super::events::Events;
-use super::{CONFLICTS_IN_A_ROW, RouteEvent, RouteFailure, RouteInput, RouteOutput, RouteReply, RouteRequest, Routing};
+use super::{CONFLICTS_IN_A_ROW, RouteEvent, RouteInput, RouteOutput, RouteReply, RouteRequest, Routing};
 use crate::kube::client::MAX_IDLE;
-use crate::kube::event::{Subject, became_leader, stopped_leading};
+use crate::kube::event::{self, Subject, became_leader, stopped_leading};
 use crate::kube::service::{FENCE, selector_patch};
-use crate::kube::{CallError, Client, Failure, Fence, Malformed, Pod, Purpose, Reply, Request, Service, pod, request};
+use crate::kube::{CallError, Client, Failure, Fence, Pod, Purpose, Reply, Request, Resource, Service, pod, request};
 use crate::program::config::{Config, ServiceConfig};
 use crate::program::metrics::TryResult;
 use crate::program::state::SharedState;
 use crate::runtime::inbox::Inbox;
 use crate::runtime::{ErrorLog, Leadership, STACK, WatchChange, WatchUpdate, Watcher};
 use crate::sys;
-use crate::time::BootTime;
+use crate::time::{BootTime, Now};
+
+/// In an API outage only the latest Events are kept.
+const EVENTS_KEPT: usize = 16;
+
+/// An Event waits this long for the Service to be routed, and is then sent all the same.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is posted to the worker.
 pub(crate) enum RoutingMessage {
@@ -36,42 +41,18 @@ pub(crate) enum RoutingMessage {
     Drain { until: BootTime },
 }
 
-/// What the worker needs.
-pub(crate) struct RoutingOptions {
-    pub(crate) config: Config,
-    pub(crate) client: Arc<Client>,
-    pub(crate) state: Arc<SharedState>,
-}
-
 /// The handle of the worker's thread.
 pub(crate) struct RoutingWorker {
     inbox: Inbox<RoutingMessage>,
-    drained: Receiver<bool>,
+    thread: JoinHandle<bool>,
 }
 
 impl RoutingWorker {
-    pub(crate) fn start(options: RoutingOptions) -> io::Result<RoutingWorker> {
+    pub(crate) fn start(config: Config, client: Arc<Client>, state: Arc<SharedState>) -> io::Result<RoutingWorker> {
         let inbox = Inbox::new()?;
-        let (done, drained) = mpsc::sync_channel(1);
-        let service = options.config.service.as_ref();
-        let route = service.map(|service| Route::new(&options, service, inbox.clone()));
-        let worker = Worker {
-            options,
-            inbox: inbox.clone(),
-            route,
-            leadership: None,
-            events: Events::default(),
-            errors: ErrorLog::default(),
-            drain_until: None,
-            drained: None,
-            wake: None,
-            idle_at: None,
-        };
-        thread::Builder::new().name("routing".into()).stack_size(STACK).spawn(move || {
-            let elsewhere = worker.run();
-            let _ = done.send(elsewhere); // The receiver may be gone.
-        })?;
-        Ok(RoutingWorker { inbox, drained })
+        let worker = Worker::new(config, client, state, inbox.clone());
+        let thread = thread::Builder::new().name("routing".into()).stack_size(STACK).spawn(move || worker.run())?;
+        Ok(RoutingWorker { inbox, thread })
     }
 
     /// Never waits.
@@ -79,128 +60,124 @@ impl RoutingWorker {
         self.inbox.post(message);
     }
 
-    /// Waits until the Service points elsewhere and all Events are sent, for at most `limit` (and one call).
+    /// Waits until the Service points elsewhere and all Events are sent, at most until this instant (and one call).
     /// Whether the Service points elsewhere.
-    pub(crate) fn drain(self, limit: Duration, call: Duration) -> bool {
-        self.inbox.post(RoutingMessage::Drain { until: sys::boot_time() + limit });
-        self.drained.recv_timeout(limit + call).unwrap_or(false)
+    pub(crate) fn drain(self, until: BootTime) -> bool {
+        self.inbox.post(RoutingMessage::Drain { until });
+        self.thread.join().unwrap_or(false)
     }
 }
 
 struct Worker {
-    options: RoutingOptions,
+    config: Config,
+    client: Arc<Client>,
+    state: Arc<SharedState>,
     inbox: Inbox<RoutingMessage>,
-    route: Option<Route>,
+    /// The Service's name. Where there is none to route, only Events are written, and `routing` is handed nothing.
+    service: String,
+    routing: Routing,
+    watcher: Watcher,
     leadership: Option<Leadership>,
-    events: Events,
+    /// Those to send, each with the instant until which it waits for the Service.
+    events: VecDeque<(BootTime, Request)>,
     errors: ErrorLog,
     drain_until: Option<BootTime>,
-    drained: Option<bool>,
     /// When the routing wants to be woken.
     wake: Option<BootTime>,
     /// When the kept connection will not be used any more.
     idle_at: Option<BootTime>,
 }
 
-struct Route {
-    routing: Routing,
-    watcher: Watcher,
-    service: String,
-    key: String,
-    value: String,
-}
-
-impl Route {
-    fn new(options: &RoutingOptions, service: &ServiceConfig, inbox: Inbox<RoutingMessage>) -> Route {
-        let Config { access, identity, timing, .. } = &options.config;
-        let (key, value) = (service.route_label.clone(), pod::label_value(identity));
-        let (namespace, name) = (access.namespace.clone(), service.name.clone());
-        let watch = move |from, lasting| request::watch_service(&namespace, &name, from, lasting, Purpose::Route);
-        let listener = move |update| inbox.post(RoutingMessage::Watch(update));
-        Route {
-            routing: Routing::new(key.clone(), value.clone(), timing.retry_period()),
-            watcher: Watcher::new(Arc::clone(&options.client), watch, timing.retry_period(), listener),
-            service: service.name.clone(),
-            key,
-            value,
+impl Worker {
+    fn new(config: Config, client: Arc<Client>, state: Arc<SharedState>, inbox: Inbox<RoutingMessage>) -> Worker {
+        let ServiceConfig { name, route_label } = config.service.clone().unwrap_or_default();
+        let (namespace, service) = (config.access.namespace.clone(), name.clone());
+        let watch = move |from, lasting| request::watch_service(&namespace, &service, from, lasting, Purpose::Route);
+        let retry_period = config.timing.retry_period();
+        let post = inbox.clone();
+        let listener = move |update| post.post(RoutingMessage::Watch(update));
+        Worker {
+            service: name,
+            routing: Routing::new(route_label, pod::label_value(&config.identity), retry_period),
+            watcher: Watcher::new(Arc::clone(&client), watch, retry_period, listener),
+            config,
+            client,
+            state,
+            inbox,
+            leadership: None,
+            events: VecDeque::new(),
+            errors: ErrorLog::default(),
+            drain_until: None,
+            wake: None,
+            idle_at: None,
         }
     }
-}
 
-impl Worker {
     /// Until drained; whether the Service points elsewhere.
     fn run(mut self) -> bool {
         self.advance(RouteInput::Timer);
         loop {
             self.update_watch();
-            let event_at = self.next_event_at();
-            let late = self.drain_until.is_some_and(|until| sys::boot_time() >= until);
-            if let Some(elsewhere) = self.drained.filter(|_| event_at.is_none() || late) {
-                return elsewhere;
+            let points_here = self.routing.points_here();
+            if let Some(until) = self.drain_until {
+                let done = !points_here && self.events.is_empty();
+                if done || sys::boot_time() >= until {
+                    return !points_here;
+                }
             }
+            let event_at = self.next_event_at();
+            let due = [self.wake, self.idle_at, event_at, self.drain_until].into_iter().flatten().min();
             // A message that waits goes before an Event: it may have to do with the Service.
-            let due = [self.wake, self.idle_at, event_at].into_iter().flatten().min();
             match self.inbox.take_until(due) {
                 Some(message) => self.take(message),
                 None if event_at.is_some_and(|at| at <= sys::boot_time()) => self.send_event(),
                 None => {
-                    self.close_idle();
+                    if self.idle_at.take_if(|at| *at <= sys::boot_time()).is_some() {
+                        self.client.close_idle();
+                    }
                     self.advance(RouteInput::Timer);
                 }
             }
         }
     }
 
-    /// When to send the next Event. While the Service has yet to be pointed at the leader an Event waits: a slow call
-    /// would delay that.
+    /// When to send the next Event. While the Service has yet to be pointed at the leader, by this process or after its
+    /// term by the next, an Event waits: a slow call would delay that.
     fn next_event_at(&self) -> Option<BootTime> {
-        let unsettled = self.route.as_ref().is_some_and(|route| route.routing.is_unsettled());
-        let held = unsettled && self.drained.is_none();
-        let due = self.events.due()?;
-        Some(if held { self.drain_until.unwrap_or(due) } else { BootTime(0) })
-    }
-
-    fn close_idle(&mut self) {
-        if self.idle_at.take_if(|at| *at <= sys::boot_time()).is_some() {
-            self.options.client.close_idle();
-        }
+        let (patience, _) = self.events.front()?;
+        let waits = self.config.service.is_some() && self.leadership.is_some() != self.routing.points_here();
+        Some(if waits { *patience } else { BootTime(0) })
     }
 
     fn take(&mut self, message: RoutingMessage) {
+        let me = &self.config.identity;
         match message {
             RoutingMessage::Lead(leadership) => {
                 let fence = Fence::of(leadership.term());
-                self.record_event(&leadership, &became_leader(&self.options.config.identity));
+                self.record_event(&leadership, &became_leader(me));
                 self.leadership = Some(leadership);
                 self.advance(RouteInput::Lead(fence));
             }
             RoutingMessage::Lost { why } => {
                 if let Some(leadership) = self.leadership.take() {
-                    self.record_event(&leadership, &stopped_leading(&self.options.config.identity, &why));
+                    self.record_event(&leadership, &stopped_leading(me, &why));
                 }
                 self.advance(RouteInput::Lost);
             }
             RoutingMessage::Watch(update) => self.on_watch(update),
-            RoutingMessage::Drain { until } => {
-                self.drain_until = Some(until);
-                if self.route.is_none() {
-                    self.drained = Some(true);
-                }
-                self.advance(RouteInput::Drain { until });
-            }
+            RoutingMessage::Drain { until } => self.drain_until = Some(until),
         }
     }
 
     fn on_watch(&mut self, update: WatchUpdate) {
-        let Some(route) = &mut self.route else { return };
-        let Some(change) = route.watcher.note(update) else { return };
-        let input = match change {
-            WatchChange::Up => RouteInput::Watching(true),
-            WatchChange::Down(_) => RouteInput::Watching(false),
-            WatchChange::Deleted(_) => RouteInput::Deleted,
-            WatchChange::Object(_, object) => match Service::from_object(object) {
+        let input = match self.watcher.note(update) {
+            None => return, // From a watch that was stopped.
+            Some(WatchChange::Up) => RouteInput::Watching(true),
+            Some(WatchChange::Down(_)) => RouteInput::Watching(false),
+            Some(WatchChange::Deleted(_)) => RouteInput::Deleted,
+            Some(WatchChange::Object(_, object)) => match Service::from_object(object) {
                 Ok(service) => RouteInput::Seen(service),
-                Err(error) => return warn!("the watch on Service {}: unreadable event: {error}", route.service),
+                Err(error) => return warn!("the watch on Service {}: unreadable event: {error}", self.service),
             },
         };
         self.advance(input);
@@ -208,131 +185,129 @@ impl Worker {
 
     /// Opens and closes the watch on the Service as needed.
     fn update_watch(&mut self) {
-        let Some(route) = &mut self.route else { return };
-        match route.routing.watch_from() {
-            Some(version) => {
-                route.watcher.tend(Some(version), sys::boot_time());
-            }
-            None if route.watcher.is_running() => {
-                route.watcher.stop();
-                self.advance(RouteInput::Watching(false));
-            }
-            None => {}
+        let wanted = self.routing.watch_from();
+        self.watcher.tend(wanted, sys::boot_time());
+        if wanted.is_none() && self.watcher.is_running() {
+            self.watcher.stop();
+            self.advance(RouteInput::Watching(false));
         }
     }
 
     /// Hands the routing one input and does all that it asks for.
     fn advance(&mut self, input: RouteInput) {
-        let Some(mut route) = self.route.take() else { return self.wake = self.drain_until };
-        route.routing.handle(sys::boot_time(), input);
+        if self.config.service.is_none() {
+            return;
+        }
+        self.routing.handle(sys::boot_time(), input);
         self.wake = loop {
-            match route.routing.poll() {
+            match self.routing.poll() {
                 RouteOutput::Call(request) => {
-                    let result = self.call(&route, &request);
-                    route.routing.handle(sys::boot_time(), RouteInput::Reply(result));
+                    // Asked right before it is sent: is the term still valid?
+                    let over = !self.leadership.as_ref().is_some_and(Leadership::is_held);
+                    let input = match request {
+                        RouteRequest::PatchService { .. } if over => RouteInput::Lost,
+                        _ => RouteInput::Reply(self.call(&request)),
+                    };
+                    self.routing.handle(sys::boot_time(), input);
                 }
-                RouteOutput::Report(event) => self.report(&route, &event),
-                RouteOutput::Drained { elsewhere } => self.drained = Some(elsewhere),
+                RouteOutput::Report(event) => self.report(&event),
                 RouteOutput::WaitUntil(instant) => break instant,
             }
         };
-        self.options.state.service_points_at(route.routing.selected().map(str::to_owned));
-        self.route = Some(route);
+        self.state.service_points_at(self.routing.selected().map(str::to_owned));
     }
 
-    fn call(&mut self, route: &Route, request: &RouteRequest) -> Result<RouteReply, RouteFailure> {
-        let Route { service, key, value, .. } = route;
-        let Config { access, identity: pod, .. } = &self.options.config;
-        let (namespace, pod) = (access.namespace.clone(), pod.clone());
-        let labelled = |pod: &Pod| pod.label(key) == Some(value);
-        match request {
-            RouteRequest::GetPod => {
-                let pod = self.ask(&request::get_pod(&namespace, &pod), Pod::parse, |_| None)?;
-                Ok(RouteReply::Pod { labelled: labelled(&pod) })
-            }
-            RouteRequest::LabelPod => {
-                let request = request::label_pod(&namespace, &pod, key, value);
-                let lacks = |pod: &Pod| (!labelled(pod)).then(|| format!("the label {key}={value}"));
-                let pod = self.ask(&request, Pod::parse, lacks)?;
-                Ok(RouteReply::Pod { labelled: labelled(&pod) })
-            }
-            RouteRequest::GetService => {
-                let purpose = if self.drain_until.is_some() { Purpose::Drain } else { Purpose::Route };
-                self.ask(&request::get_service(&namespace, service, purpose), Service::parse, |_| None)
-                    .map(RouteReply::Service)
-            }
-            RouteRequest::PatchService { version, uid, fence } => {
-                let patch = selector_patch(*version, uid, key, value, fence);
-                let request = request::patch_service(&namespace, service, &patch);
-                let lacks = |service: &Service| {
-                    let selects = service.selector_value(key) == Some(value);
-                    let lost_fence = || format!("the annotation {FENCE}={fence}");
-                    let lost = (service.fence.as_ref() != Some(fence)).then(lost_fence);
-                    if selects { lost } else { Some(format!("the selector {key}={value}")) }
-                };
-                // Asked right before it is sent: is the term still valid?
-                if !self.leadership.as_ref().is_some_and(Leadership::is_held) {
-                    return Err(RouteFailure::Failed);
+    /// Makes a call and logs what is wrong with it, once.
+    fn call(&mut self, asked: &RouteRequest) -> Result<RouteReply, Failure> {
+        let request = self.request(asked);
+        let result = self.send(&request).and_then(|reply| self.read(&request, &reply));
+        let missing = result.as_ref().ok().and_then(|reply| self.missing(asked, reply));
+        match (&result, missing) {
+            (Ok(_), None) => {
+                self.errors.settled(&request);
+                if *asked == RouteRequest::LabelPod {
+                    info!("updated pod label: {}={}", self.routing.key, self.routing.target);
                 }
-                self.ask(&request, Service::parse, lacks).map(RouteReply::Service)
             }
-        }
-    }
-
-    /// Makes a call and logs what is wrong with it, once. `lacks`: what was written and is missing in the answer.
-    fn ask<T>(
-        &mut self,
-        request: &Request,
-        parse: fn(&[u8]) -> Result<T, Malformed>,
-        lacks: impl FnOnce(&T) -> Option<String>,
-    ) -> Result<T, RouteFailure> {
-        let result = self.send(request).and_then(|reply| reply.parse(request, parse));
-        let failed = match result.as_ref().map(lacks) {
-            Ok(None) => {
-                self.errors.settled(request);
-                None
-            }
-            Ok(Some(what)) => {
+            (Ok(_), Some(what)) => {
                 let (method, path) = (request.verb.method(), &request.path);
                 let cause = "an admission webhook may remove it";
-                self.errors.complain(request, format!("{method} {path}: the answer lacks {what}: {cause}"));
-                Some(TryResult::Failed)
+                self.errors.complain(&request, format!("{method} {path}: the answer lacks {what}: {cause}"));
+                self.count_failed(&request, TryResult::Failed);
             }
-            Err(error) => {
-                self.errors.about(request, error);
+            (Err(error), _) => {
+                self.errors.about(&request, error);
                 let conflict = error.failure == Failure::Conflict;
-                Some(if conflict { TryResult::Conflict } else { TryResult::Failed })
+                self.count_failed(&request, if conflict { TryResult::Conflict } else { TryResult::Failed });
             }
-        };
-        if let Some(failed) = failed.filter(|_| request.purpose == Purpose::Route) {
-            self.count(failed);
         }
-        result.map_err(|error| match error.failure {
-            Failure::NotFound => RouteFailure::NotFound,
-            Failure::Conflict => RouteFailure::Conflict,
-            Failure::Forbidden(_) => RouteFailure::Forbidden,
-            _ => RouteFailure::Failed,
-        })
+        result.map_err(|error| error.failure)
+    }
+
+    fn request(&self, asked: &RouteRequest) -> Request {
+        let Config { access, identity: pod, .. } = &self.config;
+        let (namespace, service) = (&access.namespace, &self.service);
+        let Routing { key, target, .. } = &self.routing;
+        match asked {
+            RouteRequest::GetPod => request::get_pod(namespace, pod),
+            RouteRequest::LabelPod => request::label_pod(namespace, pod, key, target),
+            RouteRequest::GetService => {
+                let purpose = if self.drain_until.is_some() { Purpose::Drain } else { Purpose::Route };
+                request::get_service(namespace, service, purpose)
+            }
+            RouteRequest::PatchService { version, uid, fence } => {
+                request::patch_service(namespace, service, &selector_patch(*version, uid, key, target, fence))
+            }
+        }
+    }
+
+    fn read(&self, request: &Request, reply: &Reply) -> Result<RouteReply, CallError> {
+        if request.resource == Resource::Service {
+            return reply.parse(request, Service::parse).map(RouteReply::Service);
+        }
+        let Routing { key, target, .. } = &self.routing;
+        reply.parse(request, Pod::parse).map(|pod| RouteReply::Labelled(pod.label(key) == Some(target)))
+    }
+
+    /// What was written and is missing in the answer.
+    fn missing(&self, asked: &RouteRequest, reply: &RouteReply) -> Option<String> {
+        let Routing { key, target, .. } = &self.routing;
+        match (asked, reply) {
+            (RouteRequest::LabelPod, RouteReply::Labelled(false)) => Some(format!("the label {key}={target}")),
+            (RouteRequest::PatchService { fence, .. }, RouteReply::Service(service)) => {
+                let selects = service.selector_value(key) == Some(target);
+                if !selects {
+                    return Some(format!("the selector {key}={target}"));
+                }
+                (service.fence.as_ref() != Some(fence)).then(|| format!("the annotation {FENCE}={fence}"))
+            }
+            _ => None,
+        }
+    }
+
+    /// What is not made of the Service is counted.
+    fn count_failed(&self, request: &Request, result: TryResult) {
+        if request.purpose == Purpose::Route {
+            self.count(result);
+        }
     }
 
     fn count(&self, result: TryResult) {
-        self.options.state.metrics.counts().route_updates[result as usize] += 1;
+        self.state.metrics.counts().route_updates[result as usize] += 1;
     }
 
     fn send(&mut self, request: &Request) -> Result<Reply, CallError> {
-        let result = self.options.client.call(request, self.options.config.timing.call_limit());
+        let result = self.client.call(request, self.config.timing.call_limit());
         self.idle_at = Some(sys::boot_time() + MAX_IDLE);
         result
     }
 
-    fn report(&self, route: &Route, event: &RouteEvent) {
-        let Route { service, key, value, .. } = route;
+    fn report(&self, event: &RouteEvent) {
+        let (service, Routing { key, target, .. }) = (&self.service, &self.routing);
         match event {
-            RouteEvent::PodLabelled { patched: true } => info!("updated pod label: {key}={value}"),
-            RouteEvent::PodLabelled { patched: false } => debug!("the Pod already bears the label {key}={value}"),
             RouteEvent::ServiceUpdated => {
                 self.count(TryResult::Ok);
-                info!("updated Service {service}: its selector has {key}={value}");
+                info!("updated Service {service}: its selector has {key}={target}");
             }
             RouteEvent::SelectorChanged { target } => {
                 let target = target.as_deref().unwrap_or("nothing");
@@ -340,7 +315,7 @@ impl Worker {
             }
             RouteEvent::SteppedBack { theirs } => {
                 self.count(TryResult::Outranked);
-                let namespace = &self.options.config.access.namespace;
+                let namespace = &self.config.access.namespace;
                 warn!(
                     "Service {service} bears the fence of a later term ({theirs}), so this leader does not patch it. If \
                      that leader is gone for good, remove the fence: kubectl annotate service {service} \
@@ -350,32 +325,33 @@ impl Worker {
             RouteEvent::Conflicts => warn!(
                 "{CONFLICTS_IN_A_ROW} patches of Service {service} in a row were answered 409 Conflict; trying again \
                  every {:?}",
-                self.options.config.timing.retry_period()
+                self.config.timing.retry_period()
             ),
         }
     }
 
     fn record_event(&mut self, leadership: &Leadership, message: &str) {
-        let Config { access, identity, events, .. } = &self.options.config;
-        if *events {
-            let subject = Subject {
-                namespace: &access.namespace,
-                name: &access.lease_name,
-                uid: &leadership.term().lease_uid,
-                identity,
-            };
-            self.events.add(&subject, message);
+        let Config { access, identity, events, .. } = &self.config;
+        if !events {
+            return;
+        }
+        let (namespace, name, uid) = (&access.namespace, &access.lease_name, &leadership.term().lease_uid);
+        let Now { boot, wall } = sys::now();
+        let subject = Subject { namespace, name, uid, identity };
+        let (name, object) = event::event(&subject, message, wall, sys::random_u64());
+        self.events.push_back((boot + PATIENCE, request::create_event(namespace, &name, &object)));
+        if self.events.len() > EVENTS_KEPT {
+            self.events.pop_front();
         }
     }
 
     fn send_event(&mut self) {
-        let Some((name, object)) = self.events.next() else { return };
-        let request = request::create_event(&self.options.config.access.namespace, &name, &object);
+        let Some((_, request)) = self.events.pop_front() else { return };
         match self.send(&request) {
             Err(error) if matches!(error.failure, Failure::Forbidden(_)) => {
                 let rule = request.missing_rule();
                 info!("no Events will be written (EVENTS=off avoids the attempt): {error}; {rule}");
-                self.options.config.events = false;
+                self.config.events = false;
                 self.events.clear();
             }
             Err(error) => debug!("an Event could not be written: {error}"),
