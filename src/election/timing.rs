@@ -32,55 +32,18 @@ pub struct Timing {
 
 /// A duration that does not fit the others.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum TimingError {
-    /// A Lease states its duration in whole seconds, at least one and at most `i32::MAX`.
-    LeaseDurationNotWholeSeconds(Duration),
-    /// The retry period is zero.
-    RetryPeriodZero,
-    /// The lease duration does not exceed the renewal deadline: a rival could start while the leader still leads.
-    DeadlineNotBelowLeaseDuration {
-        /// As given.
-        renewal_deadline: Duration,
-        /// As given.
-        lease_duration: Duration,
-    },
-    /// The renewal deadline does not exceed 1.2 retry periods: not even one retry would fit.
-    DeadlineNotAboveRetryPeriod {
-        /// As given.
-        renewal_deadline: Duration,
-        /// As given.
-        retry_period: Duration,
-    },
-    /// The renew interval is zero or more than half of the renewal deadline: a renewal needs room for retries.
-    RenewIntervalOutOfRange {
-        /// As given.
-        renew_interval: Duration,
-        /// As given.
-        renewal_deadline: Duration,
-    },
+pub struct TimingError {
+    /// LEASE_DURATION, RENEWAL_DEADLINE, RETRY_PERIOD or RENEW_INTERVAL, as in the environment of a Pod.
+    pub setting: &'static str,
+    /// The duration.
+    pub value: Duration,
+    /// What is wrong with it, and what would be right.
+    pub problem: String,
 }
 
 impl fmt::Display for TimingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            TimingError::LeaseDurationNotWholeSeconds(given) => {
-                write!(f, "the lease duration ({given:?}) must be whole seconds, at least 1s and at most {}s", i32::MAX)
-            }
-            TimingError::RetryPeriodZero => write!(f, "the retry period must be greater than zero"),
-            TimingError::DeadlineNotBelowLeaseDuration { renewal_deadline, lease_duration } => write!(
-                f,
-                "the lease duration ({lease_duration:?}) must be greater than the renewal deadline ({renewal_deadline:?})"
-            ),
-            TimingError::DeadlineNotAboveRetryPeriod { renewal_deadline, retry_period } => write!(
-                f,
-                "the renewal deadline ({renewal_deadline:?}) must be greater than 1.2 times the retry period ({retry_period:?})"
-            ),
-            TimingError::RenewIntervalOutOfRange { renew_interval, renewal_deadline } => write!(
-                f,
-                "the renew interval ({renew_interval:?}) must be greater than zero and at most half of the renewal deadline ({renewal_deadline:?})"
-            ),
-        }
+        write!(f, "{} ({:?}) {}", self.setting, self.value, self.problem)
     }
 }
 
@@ -100,23 +63,39 @@ impl Timing {
         renew_interval: Option<Duration>,
     ) -> Result<Timing, Vec<TimingError>> {
         let mut errors = Vec::new();
+        let mut wrong = |setting, value, problem| errors.push(TimingError { setting, value, problem });
         let whole = lease_duration.subsec_nanos() == 0;
         if !whole || lease_duration.is_zero() || i32::try_from(lease_duration.as_secs()).is_err() {
-            errors.push(TimingError::LeaseDurationNotWholeSeconds(lease_duration));
+            let problem = format!("must be whole seconds, from 1 to {}, as a Lease holds no fractions", i32::MAX);
+            wrong("LEASE_DURATION", lease_duration, problem);
         }
         if lease_duration <= renewal_deadline {
-            errors.push(TimingError::DeadlineNotBelowLeaseDuration { renewal_deadline, lease_duration });
+            let problem = format!(
+                "must be more than RENEWAL_DEADLINE ({renewal_deadline:?}), or rivals take over from a leader that still \
+                 leads; raise it, or set RENEWAL_DEADLINE below {lease_duration:?}"
+            );
+            wrong("LEASE_DURATION", lease_duration, problem);
         }
         if retry_period.is_zero() {
-            errors.push(TimingError::RetryPeriodZero);
+            wrong("RETRY_PERIOD", retry_period, "must be more than zero".into());
         }
         let tenfold_deadline = renewal_deadline.as_nanos() * 10;
         if tenfold_deadline <= retry_period.as_nanos() * u128::from(JITTER_TENTHS) {
-            errors.push(TimingError::DeadlineNotAboveRetryPeriod { renewal_deadline, retry_period });
+            let problem = format!(
+                "must be more than 1.2 x RETRY_PERIOD ({retry_period:?}), or a leader gives up before its second try; \
+                 raise it, or set RETRY_PERIOD below {:?}",
+                renewal_deadline / 6 * 5
+            );
+            wrong("RENEWAL_DEADLINE", renewal_deadline, problem);
         }
-        let renew_interval = renew_interval.unwrap_or(renewal_deadline / 2);
-        if renew_interval.is_zero() || renew_interval > renewal_deadline / 2 {
-            errors.push(TimingError::RenewIntervalOutOfRange { renew_interval, renewal_deadline });
+        let longest = renewal_deadline / 2;
+        let renew_interval = renew_interval.unwrap_or(longest);
+        if renew_interval.is_zero() || renew_interval > longest {
+            let problem = format!(
+                "must be more than zero and at most half of RENEWAL_DEADLINE ({renewal_deadline:?}), or no time is left \
+                 to try again; set it to {longest:?} or less"
+            );
+            wrong("RENEW_INTERVAL", renew_interval, problem);
         }
         if errors.is_empty() {
             Ok(Timing { lease_duration, renewal_deadline, retry_period, renew_interval })
@@ -239,8 +218,11 @@ mod tests {
         assert_eq!(seconds(0, 0, 0).unwrap_err().len(), 5);
         assert_eq!(
             seconds(10, 10, 2).unwrap_err()[0].to_string(),
-            "the lease duration (10s) must be greater than the renewal deadline (10s)"
+            "LEASE_DURATION (10s) must be more than RENEWAL_DEADLINE (10s), or rivals take over from a leader that still \
+             leads; raise it, or set RENEWAL_DEADLINE below 10s"
         );
+        let longest = Timing::new(Duration::MAX, Duration::MAX, Duration::MAX, Some(Duration::MAX));
+        assert_eq!(longest.unwrap_err().len(), 4, "and nothing overflows");
     }
 
     #[test]

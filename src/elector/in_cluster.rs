@@ -1,14 +1,12 @@
 //! [`Elector::in_cluster`]: what the `leasehold` program finds out about itself in a Pod, for the library.
 //!
-//! IO: reads the environment and the service account's files; opens the audit log; writes to the log.
+//! IO: reads the environment and the service account's files; opens the audit log.
 
 use std::env;
 use std::ffi::OsString;
-
-use log::info;
+use std::fs;
 
 use super::{Elector, ElectorBuilder, ElectorError};
-use crate::environment::connect::namespace_file;
 use crate::environment::value::visible_id;
 use crate::environment::{Mistakes, POD_REVISION, POD_UID, Reader};
 
@@ -54,15 +52,12 @@ impl Elector {
 }
 
 fn from_environment(lease: String, env: &dyn Fn(&str) -> Option<OsString>) -> Result<ElectorBuilder, ElectorError> {
-    let mut reader = Reader::new(env, &namespace_file);
+    let mut reader = Reader::new(env, &|path| fs::read_to_string(path));
     let (access, identity) = (reader.access(lease), reader.identity(false));
     let (pod_uid, pod_revision) = (reader.optional(&POD_UID, visible_id), reader.optional(&POD_REVISION, visible_id));
     let timing = reader.timing(false);
     if !reader.mistakes.is_empty() {
         return Err(ElectorError::Settings(Mistakes(reader.mistakes)));
-    }
-    if let Some(note) = &access.api_note {
-        info!("{note}");
     }
     let mut api = access.client_options().map_err(ElectorError::Api)?;
     api.credentials = access.credentials().map_err(ElectorError::Credentials)?;

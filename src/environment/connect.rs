@@ -2,17 +2,10 @@
 //!
 //! IO: opens the audit log and the service account's files.
 
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 
 use super::LeaseAccess;
 use crate::kube::{Audit, ClientOptions, Credentials, CredentialsError};
-
-/// The service account's namespace, or why it can't be read.
-pub(crate) fn namespace_file(path: &Path) -> Result<String, String> {
-    fs::read_to_string(path).map_err(|error| error.to_string())
-}
 
 impl LeaseAccess {
     /// For a client that writes the audit log, if one is asked for, and does not yet have [`LeaseAccess::credentials`].

@@ -16,6 +16,7 @@ pub mod routing;
 mod state;
 
 use std::env;
+use std::fs;
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -26,7 +27,6 @@ use std::time::Duration;
 use ::log::{debug, error, info, warn};
 
 use crate::election::Identity;
-use crate::environment::connect::namespace_file;
 use crate::kube::audit::AT_THE_END;
 use crate::kube::{Client, ClientOptions, Credentials, ObservedCall};
 use crate::program::config::{Config, Invocation};
@@ -52,7 +52,7 @@ const MISCONFIGURED: u8 = 2;
 pub fn main() -> ExitCode {
     sys::share_one_heap();
     let arguments: Vec<_> = env::args_os().skip(1).collect();
-    match config::parse(&arguments, &|name| env::var_os(name), &namespace_file) {
+    match config::parse(&arguments, &|name| env::var_os(name), &|path| fs::read_to_string(path)) {
         Ok(Invocation::Run(config)) => take_part(&config),
         Ok(Invocation::Status(config)) => finish(cli::status(&config)),
         Ok(Invocation::Yield(config)) => finish(cli::hand_over(&config)),
@@ -90,9 +90,11 @@ fn take_part(config: &Config) -> ExitCode {
 }
 
 fn warn_of_misspelt_variables() {
-    let names: Vec<_> = env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
-    for (found, meant) in config::misspelt(names.iter().map(String::as_str)) {
-        warn!("the variable {found} is not known; is {meant} meant?");
+    for (name, _) in env::vars_os() {
+        let name = name.to_string_lossy();
+        if let Some(meant) = config::misspelt(&name) {
+            warn!("the variable {name} is not known; is {meant} meant?");
+        }
     }
 }
 
@@ -106,9 +108,6 @@ fn try_run(config: &Config, signals: Signals) -> Result<ExitCode, String> {
     take_signals(signals, &inbox, work.clone()).map_err(|error| format!("signals: {error}"))?;
     let http = serve(config.port, &state)?;
     let incarnation = Incarnation::of(config.pod_uid.as_deref(), &lease);
-    if let Some(note) = &config.access.api_note {
-        info!("{note}");
-    }
     info!("candidate {} for the Lease {lease} at {}", config.identity, config.access.api_url);
 
     let mut options = config.access.client_options()?;

@@ -271,7 +271,7 @@ fn the_copied_binary_is_run_from_where_it_is_put() {
     let objects = example("copied-binary");
     let (workload, container) = candidate(&objects);
     let install = &workload["spec"]["template"]["spec"]["initContainers"][0];
-    let folder = match config::parse(&arguments(install), &|_| None, &|_| Err(String::new())) {
+    let folder = match config::parse(&arguments(install), &|_| None, &|_| Err(std::io::ErrorKind::NotFound.into())) {
         Ok(Invocation::Install(folder)) => folder,
         other => panic!("{other:?}"),
     };

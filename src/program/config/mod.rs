@@ -13,6 +13,7 @@ mod value;
 mod tests;
 
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -140,7 +141,7 @@ pub enum LogFormat {
 pub fn parse(
     args: &[OsString],
     env: &dyn Fn(&str) -> Option<OsString>,
-    namespace_file: &dyn Fn(&Path) -> Result<String, String>,
+    namespace_file: &dyn Fn(&Path) -> io::Result<String>,
 ) -> Result<Invocation, Mistakes> {
     let mut reader = Reader::new(env, namespace_file);
     let invocation = reader.invocation(args);

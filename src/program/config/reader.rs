@@ -3,11 +3,13 @@
 //! PURE.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 use super::{Config, Health, Invocation, LogConfig, ServiceConfig, StatusConfig, YieldConfig, value};
 use crate::environment::value::{dns_label, dns_subdomain, duration, identity, interval, visible_id};
 use crate::environment::*;
+
+const UNKNOWN: &str = "unknown; there are status [--json] [--watch], yield [--to POD], install FOLDER, --help and --version. \
+                       To run a program: leasehold -- COMMAND ARG...";
 
 impl Reader<'_> {
     fn argument(&mut self, given: &str, problem: impl Into<String>) {
@@ -20,8 +22,7 @@ impl Reader<'_> {
             Some(at) => (&args[..at], Some(args[at + 1..].to_vec())),
             None => (args, None),
         };
-        let words: Vec<_> = before.iter().map(|arg| arg.to_string_lossy()).collect();
-        let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
+        let words: Vec<&str> = before.iter().map(|arg| arg.to_str().unwrap_or("(not UTF-8)")).collect();
         for word in &words {
             match *word {
                 "--help" | "-h" => return Invocation::Help,
@@ -35,9 +36,17 @@ impl Reader<'_> {
         match words[..] {
             ["status", ref options @ ..] => Invocation::Status(self.status(options)),
             ["yield", ref options @ ..] => Invocation::Yield(self.hand_over(options)),
-            ["install", ..] => Invocation::Install(self.install_folder(&before[1..])),
+            ["install", folder] if !folder.is_empty() && !folder.starts_with('-') => {
+                Invocation::Install(before[1].clone().into())
+            }
+            ["install", ..] => {
+                self.argument("install", "takes one folder, to put the binary into: leasehold install FOLDER");
+                Invocation::Help
+            }
             _ => {
-                words.iter().for_each(|word| self.unknown(word));
+                for word in &words {
+                    self.argument(word, UNKNOWN);
+                }
                 Invocation::Run(self.run(command))
             }
         }
@@ -61,47 +70,16 @@ impl Reader<'_> {
     }
 
     fn yield_to(&mut self, options: &[&str]) -> Option<String> {
-        let (mut words, mut to) = (options.iter(), None);
-        while let Some(word) = words.next() {
-            let name = match word.strip_prefix("--to") {
-                Some("") => words.next().copied().unwrap_or_default(),
-                Some(rest) if rest.starts_with('=') => &rest[1..],
-                _ => {
-                    self.argument(word, "unknown; yield takes --to POD");
-                    continue;
-                }
-            };
-            match identity(name) {
-                Ok(name) => to = Some(name),
-                Err(_) if name.is_empty() => {
-                    self.argument(word, "lacks a name; write --to POD, or leave it out for anyone");
-                }
-                Err(problem) => self.note("--to", Some(name), problem),
-            }
-        }
-        to
-    }
-
-    fn install_folder(&mut self, given: &[OsString]) -> PathBuf {
-        match given {
-            [folder] if !folder.is_empty() && !folder.to_string_lossy().starts_with('-') => folder.into(),
+        let name = match options {
+            [] => return None,
+            ["--to", name] => name,
+            [option] if option.starts_with("--to=") => &option["--to=".len()..],
             _ => {
-                self.argument("install", "takes one folder, to put the binary into: leasehold install FOLDER");
-                PathBuf::new()
-            }
-        }
-    }
-
-    fn unknown(&mut self, word: &str) {
-        let hint = match word {
-            "--json" | "--watch" => "belongs to status: leasehold status [--json] [--watch]",
-            _ if word.starts_with("--to") => "belongs to yield: leasehold yield [--to POD]",
-            _ if word.starts_with('-') => "unknown; there are --help, --version and -- COMMAND ARG...",
-            _ => {
-                "unknown; there are status, yield, install, --help and --version. To run a program: leasehold -- COMMAND ARG..."
+                self.argument(&options.join(" "), "unknown; yield takes --to POD, or nothing for anyone");
+                return None;
             }
         };
-        self.argument(word, hint);
+        identity(name).map_err(|problem| self.note("--to", Some(name), problem)).ok()
     }
 
     fn run(&mut self, command: Option<Vec<OsString>>) -> Config {

@@ -60,16 +60,17 @@ fn help_and_version_need_no_configuration() {
 #[test]
 fn unknown_arguments_are_told_what_exists() {
     for (args, shown, problem) in [
-        (&["--frobnicate"][..], "--frobnicate", "--help, --version and -- COMMAND"),
-        (&["statsu"], "statsu", "status, yield"),
+        (&["--frobnicate"][..], "--frobnicate", "--help and --version"),
+        (&["statsu"], "statsu", "status [--json] [--watch], yield"),
         (&["worker"], "worker", "leasehold -- COMMAND"),
-        (&["--json"], "--json", "belongs to status"),
-        (&["--to=a"], "--to=a", "belongs to yield"),
+        (&["--json"], "--json", "status [--json]"),
+        (&["--to=a"], "--to=a", "yield [--to POD]"),
         (&["status", "--follow"], "--follow", "--json and --watch"),
         (&["yield", "pod-b"], "pod-b", "--to POD"),
         (&["yield", "--together"], "--together", "--to POD"),
-        (&["yield", "--to"], "--to", "leave it out"),
-        (&["yield", "--to="], "--to=", "leave it out"),
+        (&["yield", "--to"], "--to", "or nothing for anyone"),
+        (&["yield", "--to=a", "b"], "--to=a b", "--to POD"),
+        (&["yield", "--to="], "", "visible ASCII"),
         (&["yield", "--to", "a b"], "a b", "visible ASCII"),
         (&["--"], "--", "nothing to run"),
         (&["--", ""], "--", "nothing to run"),
