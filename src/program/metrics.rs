@@ -1,14 +1,15 @@
 //! Counters of what the program does, and their form in Prometheus' text format.
 //!
 //! PURE: one mutex held for a few instructions; what changes with time (who leads, for how long yet) comes in as
-//! [`LeadershipView`] when the text is asked for, so it is never stale.
+//! [`StateView`] when the text is asked for, so it is never stale.
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use crate::program::http::LeadershipView;
+use crate::program::state::StateView;
+use crate::sys;
 
 /// Upper bounds of the request histogram, in seconds: those of Kubernetes' own `rest_client_request_duration_seconds`,
 /// so that its dashboards fit.
@@ -36,6 +37,11 @@ pub struct Counts {
     pub renewals: [u64; RESULTS.len() - 1],
     /// Tries at pointing the Service here, by [`TryResult`].
     pub route_updates: [u64; RESULTS.len()],
+    /// Client connections of the HTTP side that are open.
+    pub http_connections: usize,
+    /// Requests with a well-formed head.
+    pub http_requests: u64,
+    http_rejections: [u64; REJECTIONS.len()],
     /// By method and host. They are few, and a status has three digits.
     calls: BTreeMap<(String, String), CallCounts>,
 }
@@ -55,6 +61,25 @@ pub enum TryResult {
 
 const RESULTS: [&str; 4] = ["ok", "conflict", "failed", "outranked"];
 
+/// Why a client's connection or request got no answer, or an error before it was looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rejection {
+    /// The head was malformed or too large.
+    Refused,
+    /// The head took longer than its limit.
+    Slow,
+    /// The connection was closed to make room for another.
+    Crowded,
+    /// The client did not take its answer, or did not close, within the limit.
+    Stalled,
+    /// tiny_http did not answer.
+    Unavailable,
+    /// A connection could not be accepted.
+    Accept,
+}
+
+const REJECTIONS: [&str; 6] = ["refused", "slow", "crowded", "stalled", "unavailable", "accept"];
+
 #[derive(Debug, Default)]
 struct CallCounts {
     by_code: BTreeMap<String, u64>,
@@ -70,13 +95,12 @@ impl Metrics {
 
     /// The counters, to be read or added to at once.
     pub fn counts(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+        sys::lock(&self.counts)
     }
 
-    /// One call to the API server: its method (`GET`), the answer's status (`None`: there was no answer), the API
+    /// One call to the API server: its method (`GET`), the answer's status (`<error>`: there was no answer), the API
     /// server's address, and how long it took.
-    pub fn request(&self, method: &str, code: Option<u16>, host: &str, duration: Duration) {
-        let code = code.map_or_else(|| "<error>".to_owned(), |code| code.to_string());
+    pub fn request(&self, method: &str, code: String, host: &str, duration: Duration) {
         let mut counts = self.counts();
         let calls = counts.calls.entry((method.to_owned(), host.to_owned())).or_default();
         *calls.by_code.entry(code).or_default() += 1;
@@ -87,16 +111,22 @@ impl Metrics {
     }
 
     /// Everything in Prometheus' text format, version 0.0.4.
-    pub fn text(&self, now: &LeadershipView) -> String {
+    pub fn text(&self, now: &StateView) -> String {
         let mut text = Text::default();
-        self.counts().write(&mut text, &self.lease, now);
-        write_leadership(&mut text, now);
-        text.into_string()
+        let counts = self.counts();
+        counts.write_election(&mut text, &self.lease, now);
+        counts.write_http(&mut text);
+        text.0
     }
 }
 
 impl Counts {
-    fn write(&self, text: &mut Text, lease: &str, now: &LeadershipView) {
+    /// Counts what got no answer.
+    pub fn reject(&mut self, reason: Rejection) {
+        self.http_rejections[reason as usize] += 1;
+    }
+
+    fn write_election(&self, text: &mut Text, lease: &str, now: &StateView) {
         let help = "1 while this process leads, else 0.";
         text.labelled("leader_election_master_status", help, "name", [(lease, u8::from(now.is_leader))]);
         let help = "Renewals that had to read the lease first.";
@@ -104,16 +134,32 @@ impl Counts {
         self.write_calls(text);
         let help = "Always 1; the version is in the label.";
         text.labelled("leasehold_build_info", help, "version", [(env!("CARGO_PKG_VERSION"), 1)]);
-        let help = "Times that one holder of the Lease was seen to follow another.";
-        text.single("leasehold_transitions_total", help, Some(self.transitions));
-        let help = "Writes of the Lease that were answered 409.";
-        text.single("leasehold_conflicts_total", help, Some(self.conflicts));
-        let help = "Times the watch was opened anew.";
-        text.single("leasehold_watch_restarts_total", help, Some(self.watch_restarts));
+        text.single("leasehold_transitions_total", "Changes from one holder to another.", Some(self.transitions));
+        text.single("leasehold_conflicts_total", "Writes of the Lease answered 409.", Some(self.conflicts));
+        text.single("leasehold_watch_restarts_total", "Times the watch was opened anew.", Some(self.watch_restarts));
         let help = "Tries at renewing the lease, by result.";
         text.labelled("leasehold_renewals_total", help, "result", RESULTS.into_iter().zip(self.renewals));
         let help = "Tries at pointing the Service at this pod, by result.";
         text.labelled("leasehold_route_updates_total", help, "result", RESULTS.into_iter().zip(self.route_updates));
+        let is_successor = !now.is_leader && now.successor.as_ref() == Some(&now.pod);
+        let help = "1 while the Lease names this process as the next in line, else 0.";
+        text.single("leasehold_is_successor", help, Some(u8::from(is_successor)));
+        let help = "How much longer this process may lead without another renewal.";
+        text.single("leasehold_valid_seconds", help, Some(now.valid_for.as_secs_f64()));
+        let help = "Since the last acknowledged write was sent; absent unless leading.";
+        text.single("leasehold_renewal_age_seconds", help, now.renewal_age.map(|age| age.as_secs_f64()));
+        let help = "How long this term has lasted; absent unless leading.";
+        text.single("leasehold_term_seconds", help, now.term.map(|term| term.as_secs_f64()));
+        let help = "This term's fencing token; absent unless leading.";
+        text.single("leasehold_fencing_token", help, now.fencing_token.filter(|_| now.is_leader));
+    }
+
+    fn write_http(&self, text: &mut Text) {
+        text.single("leasehold_http_connections", "Client connections open.", Some(self.http_connections));
+        text.single("leasehold_http_requests_total", "Requests with a well-formed head.", Some(self.http_requests));
+        let help = "Connections and requests that were turned away, by reason.";
+        let rejections = REJECTIONS.into_iter().zip(self.http_rejections);
+        text.labelled("leasehold_http_rejected_total", help, "reason", rejections);
     }
 
     fn write_calls(&self, text: &mut Text) {
@@ -138,23 +184,9 @@ impl Counts {
     }
 }
 
-fn write_leadership(text: &mut Text, now: &LeadershipView) {
-    let is_successor = !now.is_leader && now.successor.as_ref() == Some(&now.pod);
-    let help = "1 while the Lease names this process as the next in line, else 0.";
-    text.single("leasehold_is_successor", help, Some(u8::from(is_successor)));
-    let help = "How much longer this process may lead without another renewal.";
-    text.single("leasehold_valid_seconds", help, Some(now.valid_for.as_secs_f64()));
-    let help = "Since the last acknowledged write was sent; absent unless leading.";
-    text.single("leasehold_renewal_age_seconds", help, now.renewal_age.map(|age| age.as_secs_f64()));
-    let help = "How long this term has lasted; absent unless leading.";
-    text.single("leasehold_term_seconds", help, now.term.map(|term| term.as_secs_f64()));
-    let help = "This term's fencing token; absent unless leading.";
-    text.single("leasehold_fencing_token", help, now.fencing_token.filter(|_| now.is_leader));
-}
-
 /// Prometheus' text format, a family at a time.
 #[derive(Debug, Default)]
-pub struct Text(String);
+pub struct Text(pub String);
 
 impl Text {
     /// Begins a family with its `HELP` and `TYPE` lines. `help` is one line without backslashes.
@@ -186,29 +218,11 @@ impl Text {
 
     /// Adds a sample of the family begun last. A label's value may hold anything.
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
-        self.0.push_str(name);
-        for (at, (label, value)) in labels.iter().enumerate() {
-            self.0.extend([if at == 0 { "{" } else { "," }, label, "=\""]);
-            for character in value.chars() {
-                match character {
-                    '\\' => self.0.push_str("\\\\"),
-                    '"' => self.0.push_str("\\\""),
-                    '\n' => self.0.push_str("\\n"),
-                    other => self.0.push(other),
-                }
-            }
-            self.0.push('"');
-        }
-        if !labels.is_empty() {
-            self.0.push('}');
-        }
+        let escaped = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        let labels: Vec<_> = labels.iter().map(|(label, value)| format!("{label}=\"{}\"", escaped(value))).collect();
+        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
         // Writing to a String cannot fail.
-        let _ = writeln!(self.0, " {value}");
-    }
-
-    /// The text so far.
-    pub fn into_string(self) -> String {
-        self.0
+        let _ = writeln!(self.0, "{name}{labels} {value}");
     }
 }
 

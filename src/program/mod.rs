@@ -13,7 +13,7 @@ mod log;
 pub mod metrics;
 mod observer;
 pub mod routing;
-mod state;
+pub mod state;
 
 use std::env;
 use std::fs;
@@ -113,7 +113,7 @@ fn try_run(config: &Config, signals: Signals) -> Result<ExitCode, String> {
     let mut options = config.access.client_options()?;
     let observed = Arc::clone(&state);
     options.observer = Some(Arc::new(move |call: &ObservedCall<'_>| {
-        observed.metrics.request(call.request.verb.method(), call.status, call.host, call.duration);
+        observed.metrics.request(call.request.verb.method(), call.code(), call.host, call.duration);
     }));
     let Some(credentials) = wait_for_credentials(config, &inbox) else {
         http.stop();
@@ -137,7 +137,7 @@ fn try_run(config: &Config, signals: Signals) -> Result<ExitCode, String> {
         client: Arc::new(Client::new(options.clone())?),
         inbox,
     };
-    let observer = ProgramObserver { config, work, routing, state, has_led: false, leads: false };
+    let observer = ProgramObserver { config, work, routing, state, has_led: false };
     let driver = Driver::new(setup, observer).map_err(|error| format!("the election's threads: {error}"))?;
     let ProgramObserver { routing, has_led, .. } = driver.run();
     if let Some(routing) = routing {
@@ -154,8 +154,9 @@ fn serve(port: u16, state: &Arc<SharedState>) -> Result<http::HttpServer, String
     let unusable = |error| format!("PORT {port} cannot be listened on: {error}; set PORT to one that is free");
     let listener = sys::listen(port).map_err(unusable)?;
     let address = listener.local_addr().map_err(unusable)?;
-    let server =
-        http::serve(HttpLimits::default(), listener, Arc::clone(state) as Arc<dyn http::View>).map_err(unusable)?;
+    let (metrics, state) = (Arc::clone(&state.metrics), Arc::clone(state));
+    let view = Box::new(move || state.view());
+    let server = http::serve(HttpLimits::DEFAULT, listener, metrics, view).map_err(unusable)?;
     info!("HTTP on port {}", address.port());
     Ok(server)
 }

@@ -25,19 +25,17 @@ pub(super) struct ProgramObserver<'a> {
     pub(super) state: Arc<SharedState>,
     /// Whether the Service may ever have pointed here.
     pub(super) has_led: bool,
-    pub(super) leads: bool,
 }
 
 impl Observer for ProgramObserver<'_> {
     fn start_work(&mut self, leadership: Leadership) {
-        (self.has_led, self.leads) = (true, true);
-        self.state.term_began(leadership.clone());
+        self.has_led = true;
+        self.state.known().term = Some((leadership.clone(), sys::boot_time()));
         self.route(RoutingMessage::Lead(leadership.clone()));
         self.work.start(leadership);
     }
 
     fn stop_work(&mut self) {
-        self.leads = false;
         self.work.stop(Signal::TERMINATE);
     }
 
@@ -85,11 +83,11 @@ impl Observer for ProgramObserver<'_> {
 
     fn called(&mut self, purpose: Purpose, error: Option<&CallError>) {
         if error.is_none_or(|error| error.status.is_some()) {
-            self.state.answered();
+            self.state.known().view.ready = true;
         }
         let conflict = error.is_some_and(|error| error.failure == Failure::Conflict);
         self.state.metrics.counts().conflicts += u64::from(conflict);
-        if self.leads && purpose == Purpose::Observe {
+        if purpose == Purpose::Observe && self.state.known().term.is_some() {
             self.state.metrics.counts().slow_paths += 1;
         }
         if purpose == Purpose::Renew {
@@ -107,7 +105,7 @@ impl Observer for ProgramObserver<'_> {
     }
 
     fn due(&mut self, at: Option<BootTime>) {
-        self.state.due(at);
+        self.state.known().due = at;
     }
 }
 
@@ -125,7 +123,7 @@ impl ProgramObserver<'_> {
     fn stopped_leading(&self, why: &Ending) {
         let why = describe(why);
         info!("{} stopped being leader: {why}", self.config.identity);
-        self.state.term_ended();
+        self.state.known().term = None;
         self.route(RoutingMessage::Lost { why });
     }
 

@@ -2,154 +2,152 @@
 //!
 //! IO: reads the boot clock. The election's thread writes it, and waits here only while a few values are copied.
 
-use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
-use crate::election::{Snapshot, Version};
+use crate::election::{Snapshot, Timing, Version};
 use crate::program::config::Config;
-use crate::program::http::{LeadershipView, ServiceView, TransitionView, View};
 use crate::program::metrics::Metrics;
 use crate::runtime::Leadership;
 use crate::sys;
-use crate::time::{BootTime, Now};
+use crate::time::{BootTime, Now, WallTime};
 
 /// Changes of holder that are remembered.
-const HISTORY: usize = 20;
+pub(crate) const HISTORY: usize = 8;
+
+/// What a process knows of its election at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct StateView {
+    /// The Lease, as `namespace/name`.
+    pub lease: String,
+    /// This pod: its identity in the Lease.
+    pub pod: String,
+    /// The holder, if there is one.
+    pub leader: Option<String>,
+    /// Whether this process leads.
+    pub is_leader: bool,
+    /// The Lease's `leaseTransitions`.
+    pub transitions: u32,
+    /// The term's fencing token, where it is known.
+    pub fencing_token: Option<Version>,
+    /// How much longer this process may lead without another renewal; zero when it does not lead.
+    pub valid_for: Duration,
+    /// Since this process's last acknowledged write was sent, while it leads.
+    pub renewal_age: Option<Duration>,
+    /// How long this process's term has lasted, while it leads.
+    pub term: Option<Duration>,
+    /// The candidate that is next in line, where the Lease names one.
+    pub successor: Option<String>,
+    /// When the leader acquired the Lease, by the clock it wrote.
+    pub leader_since: Option<WallTime>,
+    /// Changes of holder that this process has seen, the earliest first: when each was seen, and the holder since then.
+    pub history: Vec<(WallTime, Option<String>)>,
+    /// The Service that follows the leader, if one does.
+    pub service: Option<String>,
+    /// The pod that the Service's selector names, where that is known.
+    pub service_target: Option<String>,
+    /// Whether the API server has ever answered.
+    pub ready: bool,
+    /// Why the process should be restarted, if it should.
+    pub unhealthy: Option<String>,
+}
 
 /// Shared between the election's thread and those that answer HTTP.
 pub(crate) struct SharedState {
-    config: Config,
-    pub(crate) metrics: Metrics,
+    timing: Timing,
+    pub(crate) metrics: Arc<Metrics>,
     known: Mutex<Known>,
 }
 
-#[derive(Default)]
-struct Known {
-    /// Whether the API server has ever answered.
-    answered: bool,
-    lease: Option<Snapshot>,
-    token: Option<Version>,
-    history: VecDeque<TransitionView>,
-    term: Option<(Leadership, BootTime)>,
+pub(crate) struct Known {
+    /// What is known without a look at the clock.
+    pub(crate) view: StateView,
+    /// This process's term, and when it began.
+    pub(crate) term: Option<(Leadership, BootTime)>,
     /// By when the election's thread must turn again. Before the election begins (the credentials may come late)
     /// nothing is due.
-    due: Option<BootTime>,
-    target: Option<String>,
+    pub(crate) due: Option<BootTime>,
 }
 
 impl SharedState {
     pub(crate) fn new(config: &Config) -> SharedState {
+        let view = StateView {
+            lease: config.access.lease(),
+            pod: config.identity.clone(),
+            service: config.service.as_ref().map(|service| service.name.clone()),
+            ..StateView::default()
+        };
         SharedState {
-            config: config.clone(),
-            metrics: Metrics::new(&config.access.lease_name),
-            known: Mutex::default(),
+            timing: config.timing,
+            metrics: Arc::new(Metrics::new(&config.access.lease_name)),
+            known: Mutex::new(Known { view, term: None, due: None }),
         }
     }
 
-    pub(crate) fn answered(&self) {
-        self.known().answered = true;
+    pub(crate) fn known(&self) -> MutexGuard<'_, Known> {
+        sys::lock(&self.known)
     }
 
     pub(crate) fn lease(&self, lease: Option<&Snapshot>, token: Option<Version>) {
-        let mut known = self.known();
-        known.lease = lease.cloned();
-        known.token = token;
+        let view = &mut self.known().view;
+        let record = lease.map(|lease| lease.record.clone()).unwrap_or_default();
+        view.transitions = record.transitions;
+        view.leader_since = record.acquire_time.filter(|_| record.holder.is_some());
+        view.leader = record.holder;
+        view.successor = lease.and_then(Snapshot::successor).map(str::to_owned);
+        view.fencing_token = token;
     }
 
     /// Whether this is a transition: a vacancy is none yet, and the first holder seen has replaced nobody.
     pub(crate) fn leader_changed(&self, leader: Option<&str>, now: Now) -> bool {
-        let mut known = self.known();
-        let transition = leader.is_some() && known.history.iter().any(|earlier| earlier.leader.is_some());
-        if known.history.len() == HISTORY {
-            known.history.pop_front();
+        let history = &mut self.known().view.history;
+        let transition = leader.is_some() && history.iter().any(|(_, earlier)| earlier.is_some());
+        if history.len() == HISTORY {
+            history.remove(0);
         }
-        known.history.push_back(TransitionView { at: now.wall, leader: leader.map(str::to_owned) });
+        history.push((now.wall, leader.map(str::to_owned)));
         transition
     }
 
-    pub(crate) fn term_began(&self, leadership: Leadership) {
-        self.known().term = Some((leadership, sys::boot_time()));
-    }
-
-    pub(crate) fn term_ended(&self) {
-        self.known().term = None;
-    }
-
-    pub(crate) fn due(&self, at: Option<BootTime>) {
-        self.known().due = at;
-    }
-
-    pub(crate) fn service_points_at(&self, target: Option<String>) {
-        self.known().target = target;
-    }
-
-    fn known(&self) -> MutexGuard<'_, Known> {
-        sys::lock(&self.known)
-    }
-}
-
-impl View for SharedState {
-    fn leadership(&self) -> LeadershipView {
-        let (config, known) = (&self.config, self.known());
-        let record = known.lease.as_ref().map(|lease| &lease.record);
-        let term = known.term.as_ref().filter(|(term, _)| !term.remaining().is_zero());
-        let valid_for = term.map(|(term, _)| term.remaining());
-        // Who leads says so of itself with its own token, also in the moment before the Lease is seen to say the same.
-        let leader = term.map(|_| config.identity.clone()).or_else(|| record.and_then(|record| record.holder.clone()));
-        LeadershipView {
-            lease: config.access.lease(),
-            pod: config.identity.clone(),
-            leader,
-            is_leader: term.is_some(),
-            transitions: record.map_or(0, |record| record.transitions),
-            fencing_token: term.map(|(term, _)| term.fencing_token()).or(known.token),
-            valid_for: valid_for.unwrap_or_default(),
-            renewal_age: valid_for.map(|left| config.timing.renewal_deadline().saturating_sub(left)),
-            term: term.map(|(_, began)| sys::boot_time().since(*began)),
-            leader_since: record.filter(|record| record.holder.is_some()).and_then(|record| record.acquire_time),
-            successor: known.lease.as_ref().and_then(Snapshot::successor).map(str::to_owned),
-            history: known.history.iter().cloned().collect(),
-            service: config
-                .service
-                .as_ref()
-                .map(|service| ServiceView { name: service.name.clone(), target: known.target.clone() }),
+    /// What is known at this moment.
+    pub(crate) fn view(&self) -> StateView {
+        let known = self.known();
+        let mut view = known.view.clone();
+        view.unhealthy = self.unhealthy(&known);
+        if let Some((term, began)) = &known.term
+            && let valid_for = term.remaining()
+            && !valid_for.is_zero()
+        {
+            // Who leads says so of itself with its own token, also in the moment before the Lease is seen to say the same.
+            view.leader = Some(view.pod.clone());
+            view.is_leader = true;
+            view.fencing_token = Some(term.fencing_token());
+            view.valid_for = valid_for;
+            view.renewal_age = Some(self.timing.renewal_deadline().saturating_sub(valid_for));
+            view.term = Some(sys::boot_time().since(*began));
         }
+        view
     }
 
     /// A leader whose term has run out and whose thread has not noticed is stuck; so is one whose timer, or call, is
     /// overdue by a whole lease.
-    fn health(&self) -> Result<(), String> {
-        let lease_duration = self.config.timing.lease_duration();
-        let known = self.known();
-        let late =
-            |(term, _): &(Leadership, _)| !term.is_stopping() && term.valid_until() + lease_duration < sys::boot_time();
-        if known.term.as_ref().is_some_and(late) {
-            return Err("the lease is held past its expiry".to_owned());
+    fn unhealthy(&self, known: &Known) -> Option<String> {
+        let (lease_duration, now) = (self.timing.lease_duration(), sys::boot_time());
+        let held_too_long =
+            |(term, _): &(Leadership, _)| !term.is_stopping() && term.valid_until() + lease_duration < now;
+        if known.term.as_ref().is_some_and(held_too_long) {
+            return Some("the lease is held past its expiry".to_owned());
         }
-        let overdue = known.due.map(|due| sys::boot_time().since(due)).unwrap_or_default();
-        if overdue > lease_duration {
-            return Err(format!("the election has stalled for {} s", overdue.as_secs()));
-        }
-        Ok(())
-    }
-
-    fn ready(&self) -> bool {
-        self.known().answered
-    }
-
-    fn metrics(&self) -> String {
-        self.metrics.text(&self.leadership())
+        let overdue = now.since(known.due?);
+        (overdue > lease_duration).then(|| format!("the election has stalled for {} s", overdue.as_secs()))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::election::{Annotations, Record, Term, Validity};
     use crate::program::config::{self, Invocation};
-    use crate::time::WallTime;
 
     fn state() -> SharedState {
         let variables = [("LEASE_NAME", "web"), ("POD_NAME", "pod-a"), ("KUBE_API_URL", "http://127.0.0.1:8001")];
@@ -168,8 +166,8 @@ mod tests {
     #[test]
     fn a_leader_shows_its_own_name_and_token_before_the_lease_was_seen() {
         let state = state();
-        state.term_began(leadership(sys::boot_time() + Duration::from_secs(3600)));
-        let view = state.leadership();
+        state.known().term = Some((leadership(sys::boot_time() + Duration::from_secs(3600)), sys::boot_time()));
+        let view = state.view();
         assert!(view.is_leader && !view.valid_for.is_zero());
         assert_eq!((view.leader.as_deref(), view.fencing_token), (Some("pod-a"), Some(8123)));
     }
@@ -177,8 +175,8 @@ mod tests {
     #[test]
     fn a_term_that_has_run_out_is_nobodys() {
         let state = state();
-        state.term_began(leadership(BootTime(0)));
-        let view = state.leadership();
+        state.known().term = Some((leadership(BootTime(0)), BootTime(0)));
+        let view = state.view();
         assert!(!view.is_leader && view.valid_for.is_zero());
         assert_eq!((view.leader, view.fencing_token), (None, None));
     }
@@ -189,7 +187,7 @@ mod tests {
         let changes = [None, Some("a"), None, Some("b"), Some("c"), None, Some("c"), None];
         let counted = changes.map(|leader| state.leader_changed(leader, sys::now()));
         assert_eq!(counted, [false, false, false, true, true, false, true, false]);
-        assert_eq!(state.leadership().history.len(), changes.len(), "the page shows each of them");
+        assert_eq!(state.view().history.len(), changes.len(), "the page shows each of them");
     }
 
     #[test]
@@ -200,8 +198,11 @@ mod tests {
             let record = Record { holder: Some("pod-c".into()), ..Record::default() };
             let lease = Snapshot { uid: "u".into(), version: 1, record, annotations, coordinated: false };
             state.lease(Some(&lease), None);
-            assert_eq!(state.leadership().successor.as_deref(), Some(name));
-            assert!(state.metrics().contains(&format!("\nleasehold_is_successor {value}\n")), "{name}");
+            assert_eq!(state.view().successor.as_deref(), Some(name));
+            assert!(
+                state.metrics.text(&state.view()).contains(&format!("\nleasehold_is_successor {value}\n")),
+                "{name}"
+            );
         }
     }
 }

@@ -1,11 +1,11 @@
-//! tiny_http: reads the rewritten head, and writes what [`routes`](super::routes) answers. THREADS, IO.
+//! tiny_http: reads the rewritten head, and writes what [`routes`] answers. THREADS, IO.
 //!
 //! It serves one connection, which is made before it starts and lasts as long as the process. Its listener is shut down
 //! before it accepts that connection, so nothing else can ever connect, not even from the same network namespace. Having
 //! no more to accept, all its threads but the one that serves the connection end within five seconds.
 
-use crate::program::http::head;
-use crate::program::http::routes::HttpAnswer;
+use crate::program::http::{View, head, routes};
+use crate::program::metrics::{Metrics, Rejection};
 use crate::sys;
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem::ManuallyDrop;
@@ -13,95 +13,109 @@ use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::sync::Arc;
 use std::time::Duration;
-use tiny_http::{Header, Method, Request, Response, Server};
+use tiny_http::{Request, Server};
 
 /// Only a defect in tiny_http can make it take this long.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Room for an answer's head, in bytes.
-const HEAD_ROOM: usize = 2 << 10;
-
-/// A running tiny_http.
+/// A running tiny_http, and what it shows.
 pub(super) struct Backend {
-    server: ManuallyDrop<Server>,
-    pub(super) connection: UnixStream,
-    body_max: usize,
+    tiny_http: ManuallyDrop<Server>,
+    connection: UnixStream,
+    view: View,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl Backend {
-    pub(super) fn start() -> io::Result<Backend> {
-        // An abstract name needs no file system: the root of a scratch image is read-only.
-        let name = format!("leasehold-http-{:016x}{:016x}", sys::random_u64(), sys::random_u64());
-        let address = SocketAddr::from_abstract_name(name)?;
-        let listener = UnixListener::bind_addr(&address)?;
-        let connection = UnixStream::connect_addr(&address)?;
-        connection.set_read_timeout(Some(LIMIT))?;
-        connection.set_write_timeout(Some(LIMIT))?;
-        // To the kernel a listener and a stream are the same; a stream has std's shutdown.
-        UnixStream::from(OwnedFd::from(listener.try_clone()?)).shutdown(Shutdown::Both)?;
-        // Dropping a Server panics if its address is abstract. It has nothing to free but a few bytes.
-        let server = ManuallyDrop::new(Server::from_listener(listener, None).map_err(io::Error::other)?);
-        match server.recv_timeout(LIMIT) {
-            Err(_closed) => Ok(Backend { server, connection, body_max: socket_room()?.saturating_sub(HEAD_ROOM) }),
-            Ok(_) => Err(io::Error::other("tiny_http accepts from a listener that is shut down")),
-        }
+    pub(super) fn new(view: View, metrics: Arc<Metrics>) -> io::Result<Backend> {
+        let (tiny_http, connection) = start()?;
+        Ok(Backend { tiny_http, connection, view, metrics })
     }
 
-    /// Passes a [rewritten](head::rewrite) head on; the answer's bytes, which end the client's connection.
-    pub(super) fn ask(&mut self, head: &str, route: impl FnOnce(&Request) -> HttpAnswer) -> io::Result<Vec<u8>> {
-        self.connection.write_all(head.as_bytes())?;
-        let request = self.server.recv_timeout(LIMIT)?.ok_or(ErrorKind::TimedOut)?;
-        let answer = route(&request).within(self.body_max);
-        let body = if *request.method() == Method::Head { 0 } else { answer.body.len() };
-        request.respond(response(answer))?;
-        self.read_answer(body)
-    }
-
-    fn read_answer(&mut self, body: usize) -> io::Result<Vec<u8>> {
-        let (mut answer, mut chunk) = (Vec::new(), [0; 4096]);
-        loop {
-            if let Some(end) = head::end(&answer, 0).filter(|end| answer.len() >= end + body) {
-                // tiny_http lets no answer carry this field.
-                answer.splice(end - 2..end - 2, *b"Connection: close\r\n");
-                return Ok(answer);
+    /// All that is sent to a client for the bytes that came from it; `None` while they are no whole head.
+    pub(super) fn answer(&mut self, received: &[u8]) -> Option<io::Result<Vec<u8>>> {
+        let head = head::read(received)?;
+        let answer = match &head {
+            Ok(head) => {
+                self.metrics.counts().http_requests += 1;
+                self.ask(head, |request| routes::answer(request, &*self.view, &self.metrics))
             }
-            match self.connection.read(&mut chunk)? {
-                0 => return Err(ErrorKind::UnexpectedEof.into()),
-                count => answer.extend_from_slice(&chunk[..count]),
+            Err((status, reason)) => {
+                self.metrics.counts().reject(Rejection::Refused);
+                self.ask("GET / HTTP/1.1\r\n\r\n", |_| routes::plain(*status, *reason))
+            }
+        };
+        if let Err(error) = &answer {
+            log::error!("no answer from tiny_http: {error}; starting it again");
+            self.metrics.counts().reject(Rejection::Unavailable);
+            match start() {
+                Ok(started) => (self.tiny_http, self.connection) = started,
+                Err(error) => log::error!("cannot start tiny_http: {error}"),
             }
         }
+        Some(answer)
+    }
+
+    fn ask(&self, head: &str, route: impl FnOnce(&Request) -> routes::HttpAnswer) -> io::Result<Vec<u8>> {
+        let mut connection = &self.connection;
+        connection.write_all(head.as_bytes())?;
+        let request = self.tiny_http.recv_timeout(LIMIT)?.ok_or(ErrorKind::TimedOut)?;
+        let answer = route(&request);
+        // It returns when all is written, and the connection takes all of it.
+        request.respond(answer)?;
+        let mut answer = Vec::new();
+        match connection.read_to_end(&mut answer) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            outcome => return Err(outcome.err().unwrap_or(ErrorKind::UnexpectedEof.into())),
+        }
+        let end = head::end(&answer).ok_or(ErrorKind::InvalidData)?;
+        // tiny_http lets no answer carry this field.
+        answer.splice(end - 2..end - 2, *b"Connection: close\r\n");
+        Ok(answer)
     }
 }
 
-/// Bytes that a local socket takes while nobody reads. An answer must fit: the thread that writes it also reads it.
-fn socket_room() -> io::Result<usize> {
-    let (mut writer, _reader) = UnixStream::pair()?;
-    writer.set_nonblocking(true)?;
-    let mut room = 0;
-    while let Ok(count) = writer.write(&[0; 1024]) {
-        room += count;
+fn start() -> io::Result<(ManuallyDrop<Server>, UnixStream)> {
+    // An abstract name needs no file system: the root of a scratch image is read-only.
+    let name = format!("leasehold-http-{:016x}{:016x}", sys::random_u64(), sys::random_u64());
+    let address = SocketAddr::from_abstract_name(name)?;
+    let listener = UnixListener::bind_addr(&address)?;
+    let connection = UnixStream::connect_addr(&address)?;
+    connection.set_nonblocking(true)?;
+    // To the kernel a listener and a stream are the same; a stream has std's shutdown.
+    UnixStream::from(OwnedFd::from(listener.try_clone()?)).shutdown(Shutdown::Both)?;
+    // Dropping a Server panics if its address is abstract. It has nothing to free but a few bytes.
+    let tiny_http = ManuallyDrop::new(Server::from_listener(listener, None).map_err(io::Error::other)?);
+    match tiny_http.recv_timeout(LIMIT) {
+        Err(_closed) => Ok((tiny_http, connection)),
+        Ok(_) => Err(io::Error::other("tiny_http accepts from a listener that is shut down")),
     }
-    Ok(room)
-}
-
-fn response(answer: HttpAnswer) -> Response<io::Cursor<Vec<u8>>> {
-    let fields = answer.fields();
-    let response = Response::from_data(answer.body).with_status_code(answer.status);
-    // read_answer counts on a body that is not chunked.
-    fields
-        .filter_map(|(name, value)| Header::from_bytes(name, value).ok())
-        .fold(response.with_chunked_threshold(usize::MAX), |response, field| response.with_header(field))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::program::state::StateView;
+
+    fn backend() -> Backend {
+        Backend::new(Box::new(StateView::default), Arc::new(Metrics::new("web"))).unwrap()
+    }
 
     #[test]
     fn nothing_else_can_connect() {
-        let backend = Backend::start().unwrap();
-        let address = backend.connection.peer_addr().unwrap();
+        let address = backend().connection.peer_addr().unwrap();
         assert_eq!(UnixStream::connect_addr(&address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn a_tiny_http_that_has_ended_costs_one_answer() {
+        let mut backend = backend();
+        let ask = |backend: &mut Backend| backend.answer(b"GET /leader HTTP/1.1\r\n\r\n").unwrap();
+        assert!(ask(&mut backend).unwrap().starts_with(b"HTTP/1.1 200"));
+        backend.connection.shutdown(Shutdown::Both).unwrap();
+        assert!(ask(&mut backend).is_err());
+        assert!(ask(&mut backend).unwrap().starts_with(b"HTTP/1.1 200"));
     }
 }

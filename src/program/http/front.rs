@@ -1,22 +1,17 @@
 //! The limits in front of tiny_http: one thread, which owns the listener and every client's connection. THREADS, IO.
 //!
-//! It waits in poll(2) and nowhere else, so no client can hold up another. A connection carries one request:
-//!
-//! ```text
-//!   Reading ── head whole, or refused ──▶ Writing ── answer taken ──▶ Closing ──▶ closed
-//! ```
+//! It waits in poll(2) and nowhere else, so no client can hold up another. A connection carries one request: its head is
+//! read, and its answer written in one go, for the socket's buffer takes the whole of it. What the client still sends
+//! then is discarded until it closes.
 
+use crate::program::http::HttpLimits;
 use crate::program::http::backend::Backend;
-use crate::program::http::counters::{Counters, Rejection};
-use crate::program::http::head;
-use crate::program::http::{HttpLimits, View, routes};
+use crate::program::metrics::Rejection;
 use crate::sys;
 use std::io::{self, ErrorKind, Read, Write};
-use std::mem;
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,172 +26,86 @@ const DISCARD_MAX: usize = 1 << 20;
 
 pub(super) struct Front {
     pub(super) limits: HttpLimits,
-    /// `None` once it stops.
-    pub(super) listener: Option<TcpListener>,
+    pub(super) listener: TcpListener,
     /// Ends when the front is to stop.
     pub(super) stop: UnixStream,
     pub(super) backend: Backend,
-    pub(super) view: Arc<dyn View>,
-    pub(super) counters: Counters,
     /// In the order in which they were accepted.
     pub(super) connections: Vec<ClientConnection>,
-    /// While accept(2) fails or the front stops: until when.
-    pub(super) until: Option<Instant>,
 }
 
 pub(super) struct ClientConnection {
     socket: TcpStream,
-    phase: Phase,
-    /// When the phase began.
+    /// When it was accepted; then, when it was answered.
     since: Instant,
-    /// Of the head, what has come; of the answer, what has yet to go.
-    bytes: Vec<u8>,
+    /// What has come of it.
+    head: Vec<u8>,
+    answered: bool,
     discarded: usize,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Reading,
-    Writing,
-    /// The answer has gone. What still comes is discarded: closing a socket with unread bytes resets the connection, and
-    /// the client might lose its answer.
-    Closing,
-}
-
 impl Front {
-    /// Until the other end of `stop` is closed.
+    /// Until the other end of `stop` is closed; what is asked by then is answered.
     pub(super) fn run(mut self) {
-        let mut polled = Vec::new();
         loop {
-            let now = Instant::now();
-            self.expire(now);
-            if self.listener.is_none() && (self.connections.is_empty() || self.until.is_some_and(|until| until <= now))
-            {
-                return;
-            }
-            self.counters.connections = self.connections.len();
-            self.list(&mut polled);
-            if let Err(error) = sys::poll(&mut polled, self.wait(now)) {
+            self.expire(Instant::now());
+            self.backend.metrics.counts().http_connections = self.connections.len();
+            let mut polled = self.polled();
+            if let Err(error) = sys::poll(&mut polled, self.wait()) {
                 log::warn!("cannot wait for HTTP connections: {error}; trying again");
                 thread::sleep(PAUSE);
                 continue;
             }
-            self.turn(&polled, Instant::now());
-        }
-    }
-
-    /// Waits for the stop, the listener, and then each connection.
-    fn list(&self, polled: &mut Vec<libc::pollfd>) {
-        polled.clear();
-        let mut add = |fd: RawFd, events: i16| polled.push(libc::pollfd { fd, events, revents: 0 });
-        // poll(2) passes over a negative descriptor.
-        let listener = self.listener.as_ref().filter(|_| self.until.is_none());
-        add(if self.listener.is_some() { self.stop.as_raw_fd() } else { -1 }, libc::POLLIN);
-        add(listener.map_or(-1, AsRawFd::as_raw_fd), libc::POLLIN);
-        for connection in &self.connections {
-            let events = if connection.phase == Phase::Writing { libc::POLLOUT } else { libc::POLLIN };
-            add(connection.socket.as_raw_fd(), events);
-        }
-    }
-
-    fn wait(&self, now: Instant) -> Option<Duration> {
-        let limits = self.connections.iter().map(|connection| connection.since + connection.limit(&self.limits));
-        limits.chain(self.until).min().map(|first| first.saturating_duration_since(now))
-    }
-
-    /// Connections come before the listener: a request that has arrived is answered before room is made for another.
-    fn turn(&mut self, polled: &[libc::pollfd], now: Instant) {
-        let mut ready = polled.iter().map(|polled| polled.revents != 0);
-        let (stop, listener) = (ready.next().unwrap_or(false), ready.next().unwrap_or(false));
-        let mut connections = mem::take(&mut self.connections);
-        connections.retain_mut(|connection| !ready.next().unwrap_or(false) || self.advance(connection, now).is_ok());
-        self.connections = connections;
-        if listener || stop {
-            self.accept(now);
-        }
-        if stop {
-            (self.listener, self.until) = (None, Some(now + self.limits.stop));
-        }
-        if self.listener.is_none() {
-            self.connections.retain(|connection| connection.phase == Phase::Writing);
-        }
-    }
-
-    /// One step of a connection; an error is its end.
-    fn advance(&mut self, connection: &mut ClientConnection, now: Instant) -> io::Result<()> {
-        match connection.phase {
-            Phase::Reading => {
-                let known = connection.bytes.len();
-                connection.receive(self.limits.head_bytes)?;
-                match self.answer(&connection.bytes, known) {
-                    Some(answer) => connection.send(answer, now),
-                    None => Ok(()),
-                }
+            let now = Instant::now();
+            let mut ready = polled.iter().map(|polled| polled.revents != 0);
+            let (stop, listener) = (ready.next() == Some(true), ready.next() == Some(true));
+            // Before the listener: a request that has arrived is answered before room is made for another.
+            self.connections
+                .retain_mut(|one| ready.next() != Some(true) || one.advance(&mut self.backend, now).is_ok());
+            if listener {
+                self.accept(now);
             }
-            Phase::Writing => connection.transmit(now),
-            Phase::Closing => connection.discard(),
+            if stop {
+                return;
+            }
         }
     }
 
-    /// The answer to what was received, of which `known` bytes are no whole head; `None` while it is none yet.
-    fn answer(&mut self, received: &[u8], known: usize) -> Option<Vec<u8>> {
-        let refusal = match (received.first()?, head::end(received, known)) {
-            // A TLS client says hello without an empty line, and waits.
-            (first, _) if !first.is_ascii_graphic() => routes::MALFORMED,
-            (_, Some(end)) => match head::rewrite(&received[..end]) {
-                Some(head) => return Some(self.ask(&head)),
-                None => routes::MALFORMED,
-            },
-            (_, None) if received.len() >= self.limits.head_bytes => routes::TOO_LARGE,
-            (_, None) => return None,
-        };
-        self.counters.reject(Rejection::Refused);
-        Some(refusal.into())
+    /// The stop, the listener, and then each connection.
+    fn polled(&self) -> Vec<libc::pollfd> {
+        let connections = self.connections.iter().map(|connection| connection.socket.as_raw_fd());
+        let all = [self.stop.as_raw_fd(), self.listener.as_raw_fd()].into_iter().chain(connections);
+        all.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect()
     }
 
-    fn ask(&mut self, head: &str) -> Vec<u8> {
-        self.counters.requests += 1;
-        let answered = self.backend.ask(head, |request| routes::answer(request, &*self.view, &self.counters));
-        answered.unwrap_or_else(|error| {
-            log::error!("no answer from tiny_http: {error}; starting it again");
-            match Backend::start() {
-                Ok(backend) => self.backend = backend,
-                Err(error) => log::error!("cannot start tiny_http: {error}"),
-            }
-            self.counters.reject(Rejection::Unavailable);
-            routes::UNAVAILABLE.into()
-        })
+    /// Until the next connection reaches its limit.
+    fn wait(&self) -> Option<Duration> {
+        let first = self.connections.iter().map(|connection| connection.since).min()?;
+        Some((first + self.limits.time).saturating_duration_since(Instant::now()))
     }
 
     fn accept(&mut self, now: Instant) {
         for _ in 0..ACCEPTS_PER_TURN {
-            let Some(listener) = &self.listener else { return };
-            match listener.accept() {
-                Ok((socket, _)) => self.admit(socket, now),
-                Err(error) => match error.kind() {
-                    ErrorKind::WouldBlock => return,
-                    ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
-                    // Most likely for want of a descriptor.
-                    _ => {
-                        self.counters.reject(Rejection::Accept);
-                        if !self.make_room() {
-                            log::warn!("cannot accept HTTP connections: {error}; trying again");
-                            self.until = Some(now + PAUSE);
-                            return;
-                        }
+            match self.listener.accept() {
+                Ok((socket, _)) => self.admit(ClientConnection::new(socket, now)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                // Most likely for want of a descriptor.
+                Err(error) => {
+                    self.backend.metrics.counts().reject(Rejection::Accept);
+                    if !self.make_room() {
+                        log::warn!("cannot accept HTTP connections: {error}; trying again");
+                        return thread::sleep(PAUSE);
                     }
-                },
+                }
             }
         }
     }
 
-    fn admit(&mut self, socket: TcpStream, now: Instant) {
-        if socket.set_nonblocking(true).is_err() {
-            return;
-        }
-        let mut connection = ClientConnection::new(socket, now);
+    fn admit(&mut self, mut connection: ClientConnection) {
+        let now = connection.since;
         // Its request has usually arrived already.
-        if self.advance(&mut connection, now).is_ok() {
+        if connection.socket.set_nonblocking(true).and_then(|()| connection.advance(&mut self.backend, now)).is_ok() {
             self.connections.push(connection);
             if self.connections.len() > self.limits.connections {
                 self.make_room();
@@ -206,165 +115,89 @@ impl Front {
 
     /// Closes one that has its answer, else the one that has been unfinished longest; whether there was one.
     fn make_room(&mut self) -> bool {
-        let answered = self.connections.iter().position(|connection| connection.phase == Phase::Closing);
         if self.connections.is_empty() {
             return false;
         }
+        let answered = self.connections.iter().position(|connection| connection.answered);
         if answered.is_none() {
-            self.counters.reject(Rejection::Crowded);
+            self.backend.metrics.counts().reject(Rejection::Crowded);
         }
-        self.connections.remove(answered.unwrap_or(0)).close();
+        self.connections.remove(answered.unwrap_or(0)).reset();
         true
     }
 
-    /// Ends what has reached its limit.
+    /// Closes what has reached its limit.
     fn expire(&mut self, now: Instant) {
-        if self.listener.is_some() {
-            self.until = self.until.filter(|until| *until > now);
+        for connection in self.connections.extract_if(.., |one| one.since + self.limits.time <= now) {
+            let reason = if connection.answered { Rejection::Stalled } else { Rejection::Slow };
+            self.backend.metrics.counts().reject(reason);
+            connection.reset();
         }
-        let (limits, mut connections) = (self.limits, mem::take(&mut self.connections));
-        for mut connection in connections.extract_if(.., |one| one.since + one.limit(&limits) <= now) {
-            match connection.phase {
-                Phase::Reading if !connection.bytes.is_empty() => {
-                    self.counters.reject(Rejection::Slow);
-                    if connection.send(routes::TOO_SLOW.into(), now).is_ok() {
-                        self.connections.push(connection);
-                    }
-                }
-                Phase::Writing => {
-                    self.counters.reject(Rejection::Stalled);
-                    connection.close();
-                }
-                Phase::Reading | Phase::Closing => {}
-            }
-        }
-        self.connections.append(&mut connections);
     }
 }
 
 impl ClientConnection {
     fn new(socket: TcpStream, now: Instant) -> ClientConnection {
-        ClientConnection { socket, phase: Phase::Reading, since: now, bytes: Vec::new(), discarded: 0 }
+        ClientConnection { socket, since: now, head: Vec::new(), answered: false, discarded: 0 }
     }
 
-    fn limit(&self, limits: &HttpLimits) -> Duration {
-        match self.phase {
-            Phase::Reading => limits.head,
-            Phase::Writing => limits.write,
-            Phase::Closing => limits.closing,
+    /// Takes what has come; an error is its end.
+    fn advance(&mut self, backend: &mut Backend, now: Instant) -> io::Result<()> {
+        let mut chunk = [0; 4096];
+        let came = match self.socket.read(&mut chunk) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            outcome => &chunk[..outcome?],
+        };
+        if self.answered {
+            // Closing a socket with unread bytes resets the connection, and the client might lose its answer.
+            self.discarded += came.len();
+            return if self.discarded > DISCARD_MAX { Err(ErrorKind::FileTooLarge.into()) } else { Ok(()) };
         }
-    }
-
-    fn enter(&mut self, phase: Phase, now: Instant) {
-        (self.phase, self.since) = (phase, now);
-    }
-
-    /// Reads once, to no more than `limit` bytes in all.
-    fn receive(&mut self, limit: usize) -> io::Result<()> {
-        let known = self.bytes.len();
-        self.bytes.resize(limit, 0);
-        let outcome = self.socket.read(&mut self.bytes[known..]);
-        self.bytes.truncate(known + outcome.as_ref().copied().unwrap_or_default());
-        self.bytes.shrink_to_fit();
-        if known == 0 {
-            // Empty lines before a request mean nothing.
-            let blank = self.bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-            self.bytes.drain(..blank);
-        }
-        taken(outcome).map(drop)
-    }
-
-    fn send(&mut self, answer: Vec<u8>, now: Instant) -> io::Result<()> {
-        self.bytes = answer;
-        self.enter(Phase::Writing, now);
-        self.transmit(now)
-    }
-
-    fn transmit(&mut self, now: Instant) -> io::Result<()> {
-        let count = taken(self.socket.write(&self.bytes))?;
-        self.bytes.drain(..count);
-        if self.bytes.is_empty() {
-            self.bytes = Vec::new();
-            self.enter(Phase::Closing, now);
+        // Empty lines before a request mean nothing.
+        self.head.extend_from_slice(if self.head.is_empty() { came.trim_ascii_start() } else { came });
+        if let Some(answer) = backend.answer(&self.head) {
+            self.socket.write_all(&answer?)?;
             self.socket.shutdown(Shutdown::Write)?;
+            (self.head, self.answered, self.since) = (Vec::new(), true, now);
         }
         Ok(())
     }
 
-    fn discard(&mut self) -> io::Result<()> {
-        self.discarded += taken(self.socket.read(&mut [0; 4096]))?;
-        if self.discarded > DISCARD_MAX { Err(ErrorKind::FileTooLarge.into()) } else { Ok(()) }
-    }
-
-    /// Before the client has taken its answer: the kernel is to keep nothing of it.
-    fn close(self) {
-        if self.phase == Phase::Writing {
-            // It can fail only for a connection that is gone, and then there is nothing to discard.
-            let _ = sys::discard_when_closed(&self.socket);
-        }
-    }
-}
-
-/// Bytes moved by one call: none if it would have to wait, and an error at the stream's end.
-fn taken(outcome: io::Result<usize>) -> io::Result<usize> {
-    match outcome {
-        Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(0),
-        other => other,
+    /// Closes it before the client does: the kernel is to keep nothing of an answer that is not taken.
+    fn reset(self) {
+        // It can fail only for a connection that is gone, and then there is nothing to discard.
+        let _ = sys::discard_when_closed(&self.socket);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::program::http::LeadershipView;
+    use crate::program::metrics::Metrics;
+    use crate::program::state::StateView;
     use std::net::Ipv4Addr;
-
-    struct Nothing;
-
-    impl View for Nothing {
-        fn leadership(&self) -> LeadershipView {
-            LeadershipView::default()
-        }
-        fn health(&self) -> Result<(), String> {
-            Ok(())
-        }
-        fn ready(&self) -> bool {
-            true
-        }
-        fn metrics(&self) -> String {
-            String::new()
-        }
-    }
+    use std::sync::Arc;
 
     /// A front, and what stops it when dropped.
-    fn front(limits: HttpLimits) -> (Front, UnixStream) {
+    fn front() -> (Front, UnixStream) {
         let (stop, stopped) = UnixStream::pair().unwrap();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
-        let front = Front {
-            limits,
-            listener: Some(listener),
-            stop: stopped,
-            backend: Backend::start().unwrap(),
-            view: Arc::new(Nothing),
-            counters: Counters::default(),
-            connections: Vec::new(),
-            until: None,
-        };
-        (front, stop)
+        let backend = Backend::new(Box::new(StateView::default), Arc::new(Metrics::new("web"))).unwrap();
+        (Front { limits: HttpLimits::DEFAULT, listener, stop: stopped, backend, connections: Vec::new() }, stop)
     }
 
-    /// A connection whose client does not take its answer, and that client.
-    fn stalled(now: Instant) -> (ClientConnection, TcpStream) {
+    /// A connection that was answered more than its client takes, and that client.
+    fn answered(now: Instant) -> (ClientConnection, TcpStream) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         sys::bound_socket_buffers(&listener, 4 << 10, 4 << 10).unwrap();
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let client = listener.accept().unwrap().0;
-        socket.set_nonblocking(true).unwrap();
         let mut connection = ClientConnection::new(socket, now);
-        connection.send(vec![b'x'; 16 << 20], now).unwrap();
-        assert!(connection.phase == Phase::Writing && !connection.bytes.is_empty());
+        connection.socket.set_nonblocking(true).unwrap();
+        assert!(connection.socket.write_all(&[b'x'; 16 << 20]).is_err());
+        connection.answered = true;
         (connection, client)
     }
 
@@ -374,50 +207,40 @@ mod tests {
 
     #[test]
     fn a_client_that_does_not_take_its_answer_is_reset_at_its_limit() {
-        let (now, limits) = (Instant::now(), HttpLimits::default());
-        let (mut front, _stop) = front(limits);
-        let (connection, client) = stalled(now);
+        let (now, limit) = (Instant::now(), HttpLimits::DEFAULT.time);
+        let (mut front, _stop) = front();
+        let (connection, client) = answered(now);
         front.connections.push(connection);
-        front.expire(now + limits.write - Duration::from_nanos(1));
+        front.expire(now + limit - Duration::from_nanos(1));
         assert_eq!(front.connections.len(), 1);
-        front.expire(now + limits.write);
+        front.expire(now + limit);
         assert!(front.connections.is_empty() && is_reset(client));
-        let mut text = crate::program::metrics::Text::default();
-        front.counters.write(&mut text);
-        assert!(text.into_string().contains("{reason=\"stalled\"} 1\n"));
+        let text = front.backend.metrics.text(&StateView::default());
+        assert!(text.contains("{reason=\"stalled\"} 1\n"));
     }
 
     #[test]
     fn room_is_made_by_the_oldest_unless_another_has_its_answer() {
-        let (mut front, _stop) = front(HttpLimits::default());
+        let (mut front, _stop) = front();
         let now = Instant::now();
         let mut clients = Vec::new();
-        for phase in [Phase::Writing, Phase::Reading, Phase::Closing] {
-            let (mut connection, client) = stalled(now);
-            connection.phase = phase;
+        for (number, is_answered) in [false, false, true].into_iter().enumerate() {
+            let (mut connection, client) = answered(now);
+            (connection.answered, connection.discarded) = (is_answered, number);
             front.connections.push(connection);
             clients.push(client);
         }
-        let phases = |front: &Front| front.connections.iter().map(|one| one.phase).collect::<Vec<_>>();
-        assert!(front.make_room() && phases(&front) == [Phase::Writing, Phase::Reading]);
-        assert!(front.make_room() && phases(&front) == [Phase::Reading]);
+        let left = |front: &Front| front.connections.iter().map(|one| one.discarded).collect::<Vec<_>>();
+        assert!(front.make_room() && left(&front) == [0, 1]);
+        assert!(front.make_room() && left(&front) == [1]);
         assert!(front.make_room() && !front.make_room());
+        assert!(clients.into_iter().all(is_reset), "the kernel keeps nothing of their answers");
     }
 
     #[test]
-    fn a_tiny_http_that_has_ended_costs_one_answer() {
-        let (mut front, _stop) = front(HttpLimits::default());
-        let status = |front: &mut Front| front.ask("GET /leader HTTP/1.1\r\n\r\n")[..12].to_vec();
-        assert_eq!(status(&mut front), b"HTTP/1.1 200");
-        front.backend.connection.shutdown(Shutdown::Both).unwrap();
-        assert_eq!(status(&mut front), b"HTTP/1.1 503");
-        assert_eq!(status(&mut front), b"HTTP/1.1 200");
-    }
-
-    #[test]
-    fn stopping_ends_at_its_limit_whoever_does_not_take_an_answer() {
-        let (mut front, stop) = front(HttpLimits { stop: Duration::ZERO, ..HttpLimits::default() });
-        let (connection, _client) = stalled(Instant::now());
+    fn a_client_that_does_not_take_its_answer_does_not_delay_the_end() {
+        let (mut front, stop) = front();
+        let (connection, _client) = answered(Instant::now());
         front.connections.push(connection);
         drop(stop);
         front.run();

@@ -4,11 +4,26 @@
 //! client's bytes may reach it: a `Content-Length` of 2^64 - 1 makes it panic, a version 2.0 blocks one of its threads
 //! for ever, and a body announced but not sent leaves a request without an answer.
 
-/// Where the head ends that `received` begins with: after its first empty line. `known` bytes were searched before.
-pub(super) fn end(received: &[u8], known: usize) -> Option<usize> {
-    let from = known.saturating_sub(2);
-    let line_ends = (from..received.len()).filter(|at| received[*at] == b'\n');
-    line_ends.into_iter().find_map(|at| match received[at + 1..] {
+/// Bytes of a head.
+pub const HEAD_MAX: usize = 8 << 10;
+
+/// The head that tiny_http is given for the one that `received` begins with, or the status and the reason of a refusal;
+/// `None` while it is not whole.
+pub(super) fn read(received: &[u8]) -> Option<Result<String, (u16, &'static str)>> {
+    const MALFORMED: (u16, &str) = (400, "not an HTTP/1 request\n");
+    match end(received) {
+        // A TLS client says hello without an empty line, and waits.
+        _ if !received.first()?.is_ascii_graphic() => Some(Err(MALFORMED)),
+        Some(end) if end <= HEAD_MAX => Some(rewrite(&received[..end]).ok_or(MALFORMED)),
+        None if received.len() < HEAD_MAX => None,
+        _ => Some(Err((431, "the head is too large\n"))),
+    }
+}
+
+/// Where the head ends that `received` begins with: after its first empty line.
+pub fn end(received: &[u8]) -> Option<usize> {
+    let mut line_ends = (0..received.len()).filter(|at| received[*at] == b'\n');
+    line_ends.find_map(|at| match received[at + 1..] {
         [b'\n', ..] => Some(at + 2),
         [b'\r', b'\n', ..] => Some(at + 3),
         _ => None,
@@ -16,7 +31,7 @@ pub(super) fn end(received: &[u8], known: usize) -> Option<usize> {
 }
 
 /// The head that tiny_http is given for a client's; `None` where it is not that of an HTTP/1 request.
-pub(super) fn rewrite(head: &[u8]) -> Option<String> {
+pub fn rewrite(head: &[u8]) -> Option<String> {
     let head = String::from_utf8_lossy(head);
     let mut lines = head.lines();
     let words: Vec<&str> = lines.next()?.split(' ').collect();
@@ -52,11 +67,10 @@ mod tests {
     fn a_head_ends_with_its_first_empty_line_and_not_before() {
         for text in ["GET / HTTP/1.1\r\nHost: a\r\n\r\n", "GET / HTTP/1.0\n\n", "GET / HTTP/1.0\n\r\n"] {
             for cut in 0..text.len() {
-                assert_eq!(end(&text.as_bytes()[..cut], 0), None, "{text:?} cut at {cut}");
-                let known = cut;
-                assert_eq!(end(text.as_bytes(), known), Some(text.len()), "{text:?} known to {known}");
+                assert_eq!(end(&text.as_bytes()[..cut]), None, "{text:?} cut at {cut}");
             }
-            assert_eq!(end(format!("{text}GET /next\n\n").as_bytes(), 0), Some(text.len()));
+            assert_eq!(end(text.as_bytes()), Some(text.len()));
+            assert_eq!(end(format!("{text}GET /next\n\n").as_bytes()), Some(text.len()));
         }
     }
 

@@ -3,10 +3,10 @@
 //! PURE. One self-contained document. Names from outside are escaped; and the policy names the hashes of the one style
 //! and the one script, so no other runs.
 
-use crate::kube::status::is_misleading;
-use crate::program::http::{LeadershipView, TransitionView};
-use crate::time::WallTime;
-use std::fmt::{self, Display, Write};
+use crate::kube::status::one_line;
+use crate::program::state::StateView;
+use crate::time::{WallTime, human};
+use std::time::Duration;
 
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
@@ -16,18 +16,19 @@ const SCRIPT: &str = include_str!("page/page.js");
 pub(super) const POLICY: &str = "default-src 'none'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'; style-src 'sha256-ICNeBozOOdKBAuDf0bcXYJeQzEIPk5/XEhU/anKvkAk='; script-src 'sha256-LPly1Pu887+lCw/Vs039s7Bw9pMUNuF6hjFVFa7Ni5k='";
 
-/// Transitions shown.
-const SHOWN: usize = 8;
-
 /// Characters shown of a name. A Lease takes a holder of any length.
 const NAME_SHOWN: usize = 100;
 
 /// The page at `now`.
-pub(super) fn render(view: &LeadershipView, health: &Result<(), String>, now: WallTime) -> String {
+pub(super) fn render(view: &StateView, now: WallTime) -> String {
     let (headline, class) = match &view.leader {
         _ if view.is_leader => ("This pod leads".to_owned(), " class=on"),
-        Some(leader) => (format!("{} leads", Name(leader)), ""),
+        Some(leader) => (format!("{} leads", html(leader)), ""),
         None => ("Nobody leads".to_owned(), " class=off"),
+    };
+    let health = match &view.unhealthy {
+        None => "<span class=on>healthy</span>".to_owned(),
+        Some(reason) => format!("<span class=off>{}</span>", html(reason)),
     };
     format!(
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
@@ -37,51 +38,32 @@ pub(super) fn render(view: &LeadershipView, health: &Result<(), String>, now: Wa
          <footer><span>leasehold {version}</span><span id=live></span>\
          <a href=leader>leader</a><a href=metrics>metrics</a></footer>\
          <script>{SCRIPT}</script></html>\n",
-        lease = Name(&view.lease),
-        health = health_text(health),
+        lease = html(&view.lease),
         details = details(view, now),
-        history = history(&view.history, now),
+        history = history(view, now),
         version = env!("CARGO_PKG_VERSION"),
     )
 }
 
 /// Text from outside, as HTML text: shortened, and without anything that HTML or the eye could misread.
-struct Name<'a>(&'a str);
-
-impl Display for Name<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for character in self.0.chars().take(NAME_SHOWN) {
-            match character {
-                '&' => f.write_str("&amp;")?,
-                '<' => f.write_str("&lt;")?,
-                '>' => f.write_str("&gt;")?,
-                '"' => f.write_str("&quot;")?,
-                '\'' => f.write_str("&#39;")?,
-                misleading if is_misleading(misleading) => f.write_char('\u{fffd}')?,
-                plain => f.write_char(plain)?,
-            }
-        }
-        if self.0.chars().nth(NAME_SHOWN).is_some() { f.write_char('…') } else { Ok(()) }
+fn html(text: &str) -> String {
+    let mut shown = one_line(text.chars().take(NAME_SHOWN));
+    for (special, escape) in [('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;"), ('"', "&quot;"), ('\'', "&#39;")] {
+        shown = shown.replace(special, escape);
     }
+    if text.chars().nth(NAME_SHOWN).is_some() { shown + "…" } else { shown }
 }
 
-fn health_text(health: &Result<(), String>) -> String {
-    match health {
-        Ok(()) => "<span class=on>healthy</span>".to_owned(),
-        Err(why) => format!("<span class=off>{}</span>", Name(why)),
-    }
-}
-
-fn details(view: &LeadershipView, now: WallTime) -> String {
+fn details(view: &StateView, now: WallTime) -> String {
     let service = view.service.as_ref().map(|service| {
-        let target = service.target.as_deref().unwrap_or("nobody yet");
-        format!("{} → {}", Name(&service.name), Name(target))
+        let target = view.service_target.as_deref().unwrap_or("nobody yet");
+        format!("{} → {}", html(service), html(target))
     });
     let rows = [
-        ("This pod", Some(Name(&view.pod).to_string())),
-        ("Valid without renewal for", view.is_leader.then(|| format!("{:.1} s", view.valid_for.as_secs_f64()))),
-        ("Leading since", view.leader_since.map(|since| format!("{} ago", ago(since, now)))),
-        ("Next in line", view.successor.as_ref().map(|successor| Name(successor).to_string())),
+        ("This pod", Some(html(&view.pod))),
+        ("Valid without renewal for", view.is_leader.then(|| human(view.valid_for))),
+        ("Leading since", view.leader_since.map(|since| ago(since, now))),
+        ("Next in line", view.successor.as_deref().map(html)),
         ("Transitions", Some(view.transitions.to_string())),
         ("Fencing token", view.fencing_token.map(|token| token.to_string())),
         ("Service", service),
@@ -90,44 +72,38 @@ fn details(view: &LeadershipView, now: WallTime) -> String {
     known.map(|(name, value)| format!("<div><dt>{name}</dt><dd>{value}</dd></div>")).collect()
 }
 
-fn history(transitions: &[TransitionView], now: WallTime) -> String {
-    let item = |transition: &TransitionView| {
-        let leader = transition.leader.as_ref().map(|leader| format!("<b>{}</b>", Name(leader)));
+fn history(view: &StateView, now: WallTime) -> String {
+    let item = |(at, leader): &(WallTime, Option<String>)| {
+        let leader = leader.as_ref().map(|leader| format!("<b>{}</b>", html(leader)));
         let leader = leader.unwrap_or_else(|| "<span class=soft>nobody</span>".to_owned());
-        let (time, ago) = (transition.at.to_string(), ago(transition.at, now));
+        let time = at.to_string();
         let clock = time.get(11..19).unwrap_or(&time);
-        format!("<li>{leader}<time datetime=\"{time}\">{clock} UTC, {ago} ago</time></li>")
+        format!("<li>{leader}<time datetime=\"{time}\">{clock} UTC, {}</time></li>", ago(*at, now))
     };
-    let items: String = transitions.iter().rev().take(SHOWN).map(item).collect();
+    let items: String = view.history.iter().rev().map(item).collect();
     if items.is_empty() { items } else { format!("<h2>Transitions seen by this pod</h2><ol>{items}</ol>") }
 }
 
-/// How long ago a time was, in its two largest units. Both are wall time: for people, and as right as the clocks are.
+/// How long ago a time was. Both are wall time: for people, and as right as the clocks are.
 fn ago(at: WallTime, now: WallTime) -> String {
-    let seconds = now.seconds().saturating_sub(at.seconds()).max(0);
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3_600 => format!("{} min", seconds / 60),
-        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
-        _ => format!("{} d {} h", seconds / 86_400, seconds / 3_600 % 24),
-    }
+    let seconds = u64::try_from(now.seconds() - at.seconds()).unwrap_or(0);
+    format!("{} ago", human(Duration::from_secs(seconds)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::program::http::ServiceView;
+    use crate::program::state::HISTORY;
     use ring::digest::{SHA256, digest};
-    use std::time::Duration;
 
     const NOW: WallTime = WallTime(1_795_359_845_000_000);
 
-    fn seen(seconds: i64, leader: Option<&str>) -> TransitionView {
-        TransitionView { at: WallTime(NOW.0 - seconds * 1_000_000), leader: leader.map(str::to_owned) }
+    fn seen(seconds: i64, leader: Option<&str>) -> (WallTime, Option<String>) {
+        (WallTime(NOW.0 - seconds * 1_000_000), leader.map(str::to_owned))
     }
 
-    fn view(name: &str) -> LeadershipView {
-        LeadershipView {
+    fn view(name: &str) -> StateView {
+        StateView {
             lease: format!("ns/{name}"),
             pod: name.to_owned(),
             leader: Some(name.to_owned()),
@@ -140,8 +116,15 @@ mod tests {
             successor: Some(name.to_owned()),
             leader_since: Some(WallTime(NOW.0 - 90_000_000)),
             history: vec![seen(400_000, Some("pod-a")), seen(120, None), seen(90, Some(name))],
-            service: Some(ServiceView { name: name.to_owned(), target: Some(name.to_owned()) }),
+            service: Some(name.to_owned()),
+            service_target: Some(name.to_owned()),
+            unhealthy: None,
+            ready: true,
         }
+    }
+
+    fn unhealthy(name: &str) -> StateView {
+        StateView { unhealthy: Some(name.to_owned()), ..view(name) }
     }
 
     fn base64(bytes: &[u8]) -> String {
@@ -163,7 +146,7 @@ mod tests {
             let allowed = format!("{directive} 'sha256-{}'", base64(digest(&SHA256, text.as_bytes()).as_ref()));
             assert!(POLICY.contains(&allowed), "the policy must say {allowed}");
         }
-        let page = render(&view("pod-a"), &Ok(()), NOW);
+        let page = render(&view("pod-a"), NOW);
         assert_eq!(page.matches("<style").count(), 1);
         assert_eq!(page.matches("<script").count(), 1);
         assert!(!page.contains("style=") && !page.contains(" on=") && !page.contains("http://"));
@@ -178,36 +161,36 @@ mod tests {
             "&lt;b&gt;",
             "a\u{202e}b\u{0}\u{1b}[31m\n",
         ] {
-            let page = render(&view(hostile), &Err(hostile.to_owned()), NOW);
-            let harmless = render(&view("x"), &Err("x".to_owned()), NOW);
+            let page = render(&unhealthy(hostile), NOW);
+            let harmless = render(&unhealthy("x"), NOW);
             for mark in ["<", ">", "\"", "'"] {
                 assert_eq!(page.matches(mark).count(), harmless.matches(mark).count(), "{mark} from {hostile}");
             }
             assert!(!page.contains(['\u{202e}', '\u{0}', '\u{1b}']));
         }
-        assert!(render(&view("&lt;"), &Ok(()), NOW).contains("&amp;lt;"), "an escape in a name is no escape");
+        assert!(render(&view("&lt;"), NOW).contains("&amp;lt;"), "an escape in a name is no escape");
     }
 
     #[test]
     fn it_stays_small_whatever_it_shows() {
-        let mut large = view(&"&".repeat(1_000_000));
-        large.history = (0..10_000).map(|at| seen(10_000 - at, Some(&"\"".repeat(10_000)))).collect();
-        let page = render(&large, &Err("'".repeat(1_000_000)), NOW);
+        let mut large = unhealthy(&"&".repeat(1_000_000));
+        large.history = vec![seen(10_000, Some(&"\"".repeat(10_000))); HISTORY];
+        let page = render(&large, NOW);
         assert!(page.len() < 32 << 10, "{}", page.len());
-        let usual = render(&view("web-6b7f9c5d4-x2v8q"), &Ok(()), NOW);
+        let usual = render(&view("web-6b7f9c5d4-x2v8q"), NOW);
         assert!(usual.len() < 6 << 10, "{}", usual.len());
     }
 
     #[test]
     fn it_says_who_leads() {
         let mut shown = view("pod-b");
-        let page = |view: &LeadershipView| render(view, &Ok(()), NOW);
+        let page = |view: &StateView| render(view, NOW);
         assert!(page(&shown).contains("<h1>pod-b leads</h1>"));
         assert!(page(&shown).contains("340282366920938463463374607431768211455"));
-        assert!(page(&shown).contains("1 min ago"));
+        assert!(page(&shown).contains("1m 30s ago"));
         shown.is_leader = true;
         assert!(page(&shown).contains("<h1 class=on>This pod leads</h1>"));
-        assert!(page(&shown).contains("7.3 s"));
+        assert!(page(&shown).contains("7.3s"));
         (shown.is_leader, shown.leader) = (false, None);
         assert!(page(&shown).contains("<h1 class=off>Nobody leads</h1>"));
     }

@@ -12,17 +12,19 @@ const TICKS_PER_SECOND: f64 = 100.0;
 static STARTED: LazyLock<Option<f64>> =
     LazyLock::new(|| start_time(&fs::read("/proc/self/stat").ok()?, &fs::read_to_string("/proc/stat").ok()?));
 
-/// Adds what this process uses. What cannot be read is left out.
-pub(super) fn write(text: &mut Text) {
+/// What this process uses. What cannot be read is left out.
+pub(super) fn metrics() -> String {
     let stat = fs::read("/proc/self/stat").unwrap_or_default();
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let kibibytes = |start: &str| Some(first_number(&status, start)? * 1024.0);
+    let mut text = Text::default();
     for (name, help, value) in [
         ("process_cpu_seconds_total", "User and system CPU time.", cpu_seconds(&stat)),
         ("process_open_fds", "Open file descriptors.", open_descriptors()),
         ("process_max_fds", "Limit on open file descriptors.", first_number(&limits, "Max open files")),
-        ("process_resident_memory_bytes", "Memory in RAM.", kibibytes(&status, "VmRSS:")),
-        ("process_virtual_memory_bytes", "Memory mapped.", kibibytes(&status, "VmSize:")),
+        ("process_resident_memory_bytes", "Memory in RAM.", kibibytes("VmRSS:")),
+        ("process_virtual_memory_bytes", "Memory mapped.", kibibytes("VmSize:")),
         ("process_threads", "Threads.", first_number(&status, "Threads:")),
         ("process_start_time_seconds", "When it started, since 1970.", *STARTED),
     ] {
@@ -30,33 +32,25 @@ pub(super) fn write(text: &mut Text) {
             text.single(name, help, value);
         }
     }
+    text.0
 }
 
-/// All that is read here are whole numbers.
-fn whole(text: &str) -> Option<f64> {
-    text.parse::<u64>().ok().map(|number| number as f64)
-}
-
-fn stat_field(stat: &[u8], number: usize) -> Option<f64> {
-    whole(sys::stat_field(stat, number)?)
+fn ticks(stat: &[u8], field: usize) -> Option<f64> {
+    sys::stat_field(stat, field)?.parse().ok()
 }
 
 fn cpu_seconds(stat: &[u8]) -> Option<f64> {
-    Some((stat_field(stat, 14)? + stat_field(stat, 15)?) / TICKS_PER_SECOND)
+    Some((ticks(stat, 14)? + ticks(stat, 15)?) / TICKS_PER_SECOND)
 }
 
 fn start_time(stat: &[u8], boot: &str) -> Option<f64> {
-    Some(first_number(boot, "btime ")? + stat_field(stat, 22)? / TICKS_PER_SECOND)
+    Some(first_number(boot, "btime ")? + ticks(stat, 22)? / TICKS_PER_SECOND)
 }
 
 /// The first number of the line that begins so.
 fn first_number(text: &str, start: &str) -> Option<f64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(start))?;
-    whole(rest.split_ascii_whitespace().next()?)
-}
-
-fn kibibytes(status: &str, start: &str) -> Option<f64> {
-    Some(first_number(status, start)? * 1024.0)
+    rest.split_ascii_whitespace().next()?.parse().ok()
 }
 
 fn open_descriptors() -> Option<f64> {
@@ -79,9 +73,7 @@ mod tests {
 
     #[test]
     fn this_process_is_told_as_it_is() {
-        let mut text = Text::default();
-        write(&mut text);
-        let text = text.into_string();
+        let text = metrics();
         let value = |name: &str| -> f64 {
             let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
             line.unwrap_or_else(|| panic!("{name} is missing in {text}")).parse().unwrap()

@@ -1,43 +1,21 @@
 //! What is answered to which method and path.
 //!
-//! IO, but only to read: what the [`View`] shows, the wall clock for the page, `/proc` for the metrics.
+//! IO, but only to read: what the [`View`](super::View) shows, the wall clock for the page, `/proc` for the metrics.
 
-use crate::program::http::counters::Counters;
-use crate::program::http::{LeadershipView, View, head, page, process};
-use crate::program::metrics::Text;
+use crate::program::http::{head, page, process};
+use crate::program::metrics::Metrics;
+use crate::program::state::StateView;
 use crate::sys;
 use serde::Serialize;
 use serde_json::json;
-use tiny_http::Request;
+use std::io::Cursor;
+use tiny_http::{Header, Request, Response};
 
-/// What the front answers by itself: the status line's end, and a line for people.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Refusal(&'static str, &'static str);
+pub(super) type HttpAnswer = Response<Cursor<Vec<u8>>>;
 
-pub(super) const MALFORMED: Refusal = Refusal("400 Bad Request", "not an HTTP/1 request");
-pub(super) const TOO_SLOW: Refusal = Refusal("408 Request Timeout", "the head took too long");
-pub(super) const TOO_LARGE: Refusal = Refusal("431 Request Header Fields Too Large", "the head is too large");
-pub(super) const UNAVAILABLE: Refusal = Refusal("503 Service Unavailable", "no answer in time; try again");
-
-impl From<Refusal> for Vec<u8> {
-    fn from(Refusal(status, reason): Refusal) -> Vec<u8> {
-        let length = reason.len() + 1;
-        let text = format!(
-            "HTTP/1.1 {status}\r\nServer: leasehold\r\nContent-Type: {PLAIN}\r\nCache-Control: no-store\r\n\
-             X-Content-Type-Options: nosniff\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{reason}\n"
-        );
-        text.into_bytes()
-    }
-}
-
-/// A status, a body, and the header fields that depend on them.
-#[derive(Debug)]
-pub(super) struct HttpAnswer {
-    pub(super) status: u16,
-    pub(super) body: Vec<u8>,
-    content_type: &'static str,
-    more: &'static [(&'static str, &'static str)],
-}
+/// Bytes of a body. A Lease takes a holder's name of any length, but an answer must fit in the buffers of a socket: the
+/// thread that has tiny_http write it also reads it, and a client's socket takes it at once.
+const BODY_MAX: usize = 60 << 10;
 
 const JSON: &str = "application/json";
 const PLAIN: &str = "text/plain; charset=utf-8";
@@ -52,62 +30,59 @@ const PAGE_FIELDS: &[(&str, &str)] = &[
     ("X-Frame-Options", "DENY"),
 ];
 
-impl HttpAnswer {
-    fn new(status: u16, content_type: &'static str, body: impl Into<Vec<u8>>) -> HttpAnswer {
-        HttpAnswer { status, body: body.into(), content_type, more: &[] }
-    }
+fn with_fields(answer: HttpAnswer, fields: &[(&str, &str)]) -> HttpAnswer {
+    let fields = fields.iter().filter_map(|(name, value)| Header::from_bytes(*name, *value).ok());
+    fields.fold(answer, Response::with_header)
+}
 
-    /// One line for people.
-    fn plain(status: u16, body: impl Into<Vec<u8>>) -> HttpAnswer {
-        HttpAnswer::new(status, PLAIN, body)
+fn answer_of(status: u16, content_type: &str, body: Vec<u8>) -> HttpAnswer {
+    if body.len() > BODY_MAX {
+        return plain(500, "the answer is too large\n");
     }
-
-    /// Itself, unless its body is too large: a Lease takes a holder's name of any length.
-    pub(super) fn within(self, bytes: usize) -> HttpAnswer {
-        if self.body.len() <= bytes { self } else { HttpAnswer::plain(500, "the answer is too large\n") }
-    }
-
-    /// Its header fields, but for those that tiny_http adds (Date, Content-Length).
-    pub(super) fn fields(&self) -> impl Iterator<Item = (&'static str, &'static str)> + use<> {
+    let answer = Response::from_data(body).with_status_code(status).with_chunked_threshold(usize::MAX);
+    let always = [
+        ("Server", "leasehold"),
+        ("Content-Type", content_type),
         // Every answer is true at one moment only.
-        let always = [
-            ("Server", "leasehold"),
-            ("Content-Type", self.content_type),
-            ("Cache-Control", "no-store"),
-            ("X-Content-Type-Options", "nosniff"),
-        ];
-        always.into_iter().chain(self.more.iter().copied())
-    }
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+    ];
+    with_fields(answer, &always)
+}
+
+/// One line for people.
+pub(super) fn plain(status: u16, body: impl Into<Vec<u8>>) -> HttpAnswer {
+    answer_of(status, PLAIN, body.into())
 }
 
 /// The answer to `request` at this moment.
-pub(super) fn answer(request: &Request, view: &dyn View, counters: &Counters) -> HttpAnswer {
+pub(super) fn answer(request: &Request, view: &dyn Fn() -> StateView, metrics: &Metrics) -> HttpAnswer {
     let path = head::path_of(request.url());
     if !matches!(path, "/" | "/leader" | "/leading" | "/healthz" | "/readyz" | "/metrics") {
-        return HttpAnswer::plain(404, "not found\n");
+        return plain(404, "not found\n");
     }
     if !matches!(request.method().as_str(), "GET" | "HEAD") {
-        let more = &[("Allow", "GET, HEAD")];
-        return HttpAnswer { more, ..HttpAnswer::plain(405, "only GET and HEAD are served\n") };
+        return with_fields(plain(405, "only GET and HEAD are served\n"), &[("Allow", "GET, HEAD")]);
     }
+    let view = view();
     match path {
         // A rewritten head has no other field.
         "/" if !request.headers().is_empty() => {
             // The wall clock is for people to read on the page; nothing is decided by it.
-            let body = page::render(&view.leadership(), &view.health(), sys::now().wall);
-            HttpAnswer { more: PAGE_FIELDS, ..HttpAnswer::new(200, HTML, body) }
+            let body = page::render(&view, sys::now().wall);
+            with_fields(answer_of(200, HTML, body.into()), PAGE_FIELDS)
         }
-        "/" => HttpAnswer { more: VARIES, ..json_answer(&json!({ "hostname": view.leadership().pod })) },
-        "/leader" => leader(&view.leadership()),
-        "/leading" if view.leadership().is_leader => HttpAnswer::plain(200, "leading\n"),
-        "/leading" => HttpAnswer::plain(503, "not leading\n"),
-        "/healthz" => match view.health() {
-            Ok(()) => HttpAnswer::plain(200, "ok\n"),
-            Err(reason) => HttpAnswer::plain(503, format!("{reason}\n")),
+        "/" => with_fields(json_answer(&json!({ "hostname": view.pod })), VARIES),
+        "/leader" => leader(&view),
+        "/leading" if view.is_leader => plain(200, "leading\n"),
+        "/leading" => plain(503, "not leading\n"),
+        "/healthz" => match view.unhealthy {
+            None => plain(200, "ok\n"),
+            Some(reason) => plain(503, reason + "\n"),
         },
-        "/readyz" if view.ready() => HttpAnswer::plain(200, "ok\n"),
-        "/readyz" => HttpAnswer::plain(503, "the API server has not answered yet\n"),
-        _ => HttpAnswer::new(200, PROMETHEUS, metrics(view, counters)),
+        "/readyz" if view.ready => plain(200, "ok\n"),
+        "/readyz" => plain(503, "the API server has not answered yet\n"),
+        _ => answer_of(200, PROMETHEUS, (metrics.text(&view) + &process::metrics()).into()),
     }
 }
 
@@ -125,7 +100,7 @@ struct LeaderBody<'a> {
     successor: Option<&'a str>,
 }
 
-fn leader(view: &LeadershipView) -> HttpAnswer {
+fn leader(view: &StateView) -> HttpAnswer {
     json_answer(&LeaderBody {
         lease: &view.lease,
         leader: view.leader.as_deref(),
@@ -138,16 +113,6 @@ fn leader(view: &LeadershipView) -> HttpAnswer {
 }
 
 fn json_answer(body: &impl Serialize) -> HttpAnswer {
-    match serde_json::to_vec(body) {
-        Ok(text) => HttpAnswer::new(200, JSON, text),
-        // Strings, numbers and nulls always serialize; were that ever to change, it is an answer and no panic.
-        Err(error) => HttpAnswer::plain(500, format!("{error}\n")),
-    }
-}
-
-fn metrics(view: &dyn View, counters: &Counters) -> String {
-    let mut more = Text::default();
-    counters.write(&mut more);
-    process::write(&mut more);
-    view.metrics() + &more.into_string()
+    // Strings, numbers and nulls always serialize.
+    answer_of(200, JSON, serde_json::to_vec(body).unwrap_or_default())
 }

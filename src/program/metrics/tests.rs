@@ -126,7 +126,7 @@ fn the_parser_itself_refuses_what_prometheus_refuses() {
 
 #[test]
 fn a_fresh_registry_names_every_family_and_counts_nothing() {
-    let families = parse(&Metrics::new("demo").text(&LeadershipView::default())).unwrap();
+    let families = parse(&Metrics::new("demo").text(&StateView::default())).unwrap();
     for (name, family) in &families {
         let expected = if name == "leasehold_build_info" { 1.0 } else { 0.0 };
         assert!(family.samples.iter().all(|(_, _, value)| *value == expected), "{name}");
@@ -148,13 +148,13 @@ fn what_was_counted_is_what_is_shown() {
     metrics.counts().conflicts += 2;
     metrics.counts().watch_restarts += 3;
     metrics.counts().slow_paths += 1;
-    let now = LeadershipView {
+    let now = StateView {
         is_leader: true,
         valid_for: Duration::from_millis(7_500),
         renewal_age: Some(Duration::from_millis(2_500)),
         term: Some(Duration::from_secs(3_600)),
         fencing_token: Some(u128::MAX),
-        ..LeadershipView::default()
+        ..StateView::default()
     };
     let text = metrics.text(&now);
     let families = parse(&text).unwrap();
@@ -185,11 +185,11 @@ fn what_was_counted_is_what_is_shown() {
 #[test]
 fn the_histogram_is_cumulative_and_adds_up() {
     let metrics = Metrics::new("demo");
-    for (code, millis) in [(Some(200), 4), (Some(200), 5), (Some(409), 300), (None, 90_000)] {
-        metrics.request("PUT", code, "10.0.0.1:443", Duration::from_millis(millis));
+    for (code, millis) in [("200", 4), ("200", 5), ("409", 300), ("<error>", 90_000)] {
+        metrics.request("PUT", code.into(), "10.0.0.1:443", Duration::from_millis(millis));
     }
-    metrics.request("GET", Some(200), "10.0.0.1:443", Duration::from_millis(1));
-    let families = parse(&metrics.text(&LeadershipView::default())).unwrap();
+    metrics.request("GET", "200".into(), "10.0.0.1:443", Duration::from_millis(1));
+    let families = parse(&metrics.text(&StateView::default())).unwrap();
     for (code, method, expected) in
         [("200", "PUT", 2.0), ("409", "PUT", 1.0), ("<error>", "PUT", 1.0), ("200", "GET", 1.0)]
     {
@@ -212,8 +212,8 @@ fn the_histogram_is_cumulative_and_adds_up() {
 fn hostile_labels_come_back_as_they_went_in() {
     let lease = "a\"} 1\nevil{x=\"\\";
     let metrics = Metrics::new(lease);
-    metrics.request("G\\ET", Some(200), "h\nost\"", Duration::ZERO);
-    let families = parse(&metrics.text(&LeadershipView::default())).unwrap();
+    metrics.request("G\\ET", "200".into(), "h\nost\"", Duration::ZERO);
+    let families = parse(&metrics.text(&StateView::default())).unwrap();
     let status = "leader_election_master_status";
     assert_eq!(value(&families, status, status, &[("name", lease)]), Some(0.0));
     let labels = [("code", "200"), ("method", "G\\ET"), ("host", "h\nost\"")];

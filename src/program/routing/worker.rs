@@ -214,7 +214,7 @@ impl Worker {
                 RouteOutput::WaitUntil(instant) => break instant,
             }
         };
-        self.state.service_points_at(self.routing.selected().map(str::to_owned));
+        self.state.known().view.service_target = self.routing.selected().map(str::to_owned);
     }
 
     /// Makes a call and logs what is wrong with it, once.

@@ -1,7 +1,6 @@
 //! What each method and path is answered.
 
 use super::harness::{Answer, PATIENT, served};
-use leasehold::program::http::{ServiceView, TransitionView};
 use leasehold::time::WallTime;
 use std::time::Duration;
 
@@ -32,13 +31,13 @@ fn leader_has_its_fields_in_the_documented_order_and_null_for_the_unknown() {
     assert_eq!((answer.status, answer.text().as_str()), (200, unknown));
     assert_proper(&answer, "application/json");
     {
-        let mut leadership = served.view.leadership.lock().unwrap();
-        leadership.leader = Some("pod-\"b\"\n".into());
-        leadership.is_leader = true;
-        leadership.transitions = 3;
-        leadership.fencing_token = Some(u128::MAX);
-        leadership.successor = Some("pod-c".into());
-        leadership.valid_for = Duration::from_micros(7_340_999);
+        let mut view = served.view.lock().unwrap();
+        view.leader = Some("pod-\"b\"\n".into());
+        view.is_leader = true;
+        view.transitions = 3;
+        view.fencing_token = Some(u128::MAX);
+        view.successor = Some("pod-c".into());
+        view.valid_for = Duration::from_micros(7_340_999);
     }
     let known = r#"{"lease":"ns/demo","leader":"pod-\"b\"\n","isLeader":true,"transitions":3,"fencingToken":"340282366920938463463374607431768211455","validForMillis":7340,"successor":"pod-c"}"#;
     assert_eq!(served.get("/leader?pretty#x").text(), known);
@@ -55,23 +54,30 @@ fn leading_health_and_readiness_are_status_codes() {
     assert_eq!(status("/leading"), (503, "not leading\n".into()));
     assert_eq!(status("/healthz"), (200, "ok\n".into()));
     assert_eq!(status("/readyz"), (200, "ok\n".into()));
-    served.view.leadership.lock().unwrap().is_leader = true;
-    *served.view.health.lock().unwrap() = Err("the lease is held past its expiry".into());
-    *served.view.ready.lock().unwrap() = false;
+    {
+        let mut view = served.view.lock().unwrap();
+        view.is_leader = true;
+        view.unhealthy = Some("the lease is held past its expiry".into());
+        view.ready = false;
+    }
     assert_eq!(status("/leading"), (200, "leading\n".into()));
     assert_eq!(status("/healthz"), (503, "the lease is held past its expiry\n".into()));
     assert_eq!(status("/readyz").0, 503);
 }
 
 #[test]
-fn metrics_are_the_views_then_http_then_the_process() {
+fn metrics_are_of_the_election_then_http_then_the_process() {
     let served = served(PATIENT);
-    *served.view.metrics.lock().unwrap() = "# HELP a b\n# TYPE a gauge\na 1\n".into();
+    served.view.lock().unwrap().is_leader = true;
     let answer = served.get("/metrics");
     assert_eq!(answer.status, 200);
     assert_proper(&answer, "text/plain; version=0.0.4; charset=utf-8");
     let text = answer.text();
-    assert!(text.starts_with("# HELP a b\n# TYPE a gauge\na 1\n# HELP leasehold_http_connections "), "{text}");
+    assert!(text.starts_with("# HELP leader_election_master_status "), "{text}");
+    assert!(text.contains("\nleader_election_master_status{name=\"demo\"} 1\n"));
+    let at = |family: &str| text.find(&format!("# HELP {family} ")).unwrap();
+    assert!(at("leasehold_fencing_token") < at("leasehold_http_connections"));
+    assert!(at("leasehold_http_rejected_total") < at("process_cpu_seconds_total"));
     assert!(text.contains("\nleasehold_http_requests_total 1\n"));
     assert!(text.contains("\nprocess_resident_memory_bytes "));
     assert!(text.ends_with('\n'));
@@ -114,14 +120,14 @@ fn a_browser_gets_the_page_and_nothing_from_outside_is_markup_in_it() {
     let served = served(PATIENT);
     let hostile = "</script><script>alert(1)</script>";
     {
-        let mut leadership = served.view.leadership.lock().unwrap();
-        leadership.pod = hostile.into();
-        leadership.lease = hostile.into();
-        leadership.leader = Some(hostile.into());
-        leadership.history = vec![TransitionView { at: WallTime(0), leader: Some(hostile.into()) }];
-        leadership.service = Some(ServiceView { name: hostile.into(), target: Some(hostile.into()) });
+        let mut view = served.view.lock().unwrap();
+        view.pod = hostile.into();
+        view.lease = hostile.into();
+        view.leader = Some(hostile.into());
+        view.history = vec![(WallTime(0), Some(hostile.into()))];
+        (view.service, view.service_target) = (Some(hostile.into()), Some(hostile.into()));
+        view.unhealthy = Some(hostile.into());
     }
-    *served.view.health.lock().unwrap() = Err(hostile.into());
     let browser = "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n";
     let answer = served.connect().request("GET", "/", browser).unwrap();
     assert_eq!(answer.status, 200);

@@ -1,13 +1,12 @@
 //! Crowds, floods, and a process that has run out of descriptors.
 
-use super::harness::{Connection, HANG, PATIENT, metric, served, test_view};
-use leasehold::program::http::{HttpLimits, serve};
+use super::harness::{Connection, HANG, PATIENT, metric, served};
+use leasehold::program::http::HttpLimits;
 use std::io::{self, BufRead, BufReader, Read};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Barrier};
 use std::thread;
-use std::time::Duration;
 
 /// As many clients at once as `count`, each asking `rounds` times. How many were answered.
 fn crowd(address: SocketAddr, count: usize, rounds: usize) -> usize {
@@ -76,20 +75,16 @@ fn the_longest_unfinished_connection_is_the_one_that_is_closed() {
     }
 }
 
-/// What the child serves with; short where the test waits for it.
-const CHILD: HttpLimits = HttpLimits { closing: Duration::from_millis(50), ..PATIENT };
-
 /// Not a test: what the tests below run in a process of its own. It serves until its standard input ends.
 #[test]
 fn child_that_serves() {
     if std::env::var_os("LEASEHOLD_TEST_SERVES").is_none() {
         return;
     }
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    println!("\nserving on {}", listener.local_addr().unwrap());
-    let web = serve(CHILD, listener, test_view(Box::new(|| {}))).unwrap();
+    let mut served = served(PATIENT);
+    println!("\nserving on {}", served.address);
     let _ = io::stdin().read_to_end(&mut Vec::new());
-    web.stop();
+    served.stop();
 }
 
 struct Serving {
@@ -185,13 +180,18 @@ fn floods_do_not_grow_the_process() {
 }
 
 #[test]
-fn an_answer_larger_than_the_buffers_arrives_whole() {
+fn the_largest_answer_arrives_whole() {
     let served = served(PATIENT);
-    // More than the public connection's buffers hold.
-    let text: String = (0..5_000).map(|line| format!("line {line}\n")).collect();
-    served.view.metrics.lock().unwrap().clone_from(&text);
-    for _ in 0..3 {
-        let answer = served.get("/metrics").text();
-        assert!(answer.starts_with(&text) && answer.len() > text.len());
+    // Just below the bound: one byte of it is one of the holder's name.
+    let frame = served.get("/leader").body.len() - "null".len() + "\"\"".len();
+    let name = |length: usize| Some("x".repeat(length - frame));
+    for (length, status) in [(60 << 10, 200), ((60 << 10) + 1, 500)] {
+        served.view.lock().unwrap().leader = name(length);
+        // Not reading delays no one: it is all sent at once.
+        let mut late = served.connect();
+        late.send("GET /leader HTTP/1.1\r\n\r\n").unwrap();
+        assert_eq!(served.get("/leader").status, status);
+        let answer = late.answer(true).unwrap();
+        assert_eq!((answer.status, answer.body.len() == length), (status, status == 200));
     }
 }

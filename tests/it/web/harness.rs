@@ -1,6 +1,8 @@
 //! A served view whose answers a test decides, and a client that reads HTTP strictly.
 
-use leasehold::program::http::{HttpLimits, HttpServer, LeadershipView, View, serve};
+use leasehold::program::http::{HttpLimits, HttpServer, serve};
+use leasehold::program::metrics::Metrics;
+use leasehold::program::state::StateView;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -10,51 +12,15 @@ use std::time::Duration;
 pub(super) const HANG: Duration = Duration::from_secs(600);
 
 /// Limits that nothing in a test meets by accident, however slow the machine is.
-pub(super) const PATIENT: HttpLimits =
-    HttpLimits { connections: 32, head_bytes: 8 << 10, head: HANG, write: HANG, closing: HANG, stop: HANG };
+pub(super) const PATIENT: HttpLimits = HttpLimits { connections: 32, time: HANG };
 
-/// Runs whenever the view is asked who leads.
-type Hook = Box<dyn Fn() + Send + Sync>;
-
-pub(super) struct TestView {
-    pub(super) leadership: Mutex<LeadershipView>,
-    pub(super) health: Mutex<Result<(), String>>,
-    pub(super) ready: Mutex<bool>,
-    pub(super) metrics: Mutex<String>,
-    hook: Hook,
-}
-
-impl View for TestView {
-    fn leadership(&self) -> LeadershipView {
-        (self.hook)();
-        self.leadership.lock().unwrap().clone()
-    }
-    fn health(&self) -> Result<(), String> {
-        self.health.lock().unwrap().clone()
-    }
-    fn ready(&self) -> bool {
-        *self.ready.lock().unwrap()
-    }
-    fn metrics(&self) -> String {
-        self.metrics.lock().unwrap().clone()
-    }
-}
+/// Runs whenever the view is asked for.
+type Hook = Box<dyn Fn() + Send>;
 
 pub(super) struct Served {
     pub(super) web: Option<HttpServer>,
     pub(super) address: SocketAddr,
-    pub(super) view: Arc<TestView>,
-}
-
-pub(super) fn test_view(hook: Hook) -> Arc<TestView> {
-    let leadership = LeadershipView { lease: "ns/demo".into(), pod: "pod-a".into(), ..LeadershipView::default() };
-    Arc::new(TestView {
-        leadership: Mutex::new(leadership),
-        health: Mutex::new(Ok(())),
-        ready: Mutex::new(true),
-        metrics: Mutex::default(),
-        hook,
-    })
+    pub(super) view: Arc<Mutex<StateView>>,
 }
 
 pub(super) fn served(limits: HttpLimits) -> Served {
@@ -64,8 +30,14 @@ pub(super) fn served(limits: HttpLimits) -> Served {
 pub(super) fn served_with(limits: HttpLimits, hook: Hook) -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let view = test_view(hook);
-    let web = serve(limits, listener, Arc::<TestView>::clone(&view)).unwrap();
+    let view = StateView { lease: "ns/demo".into(), pod: "pod-a".into(), ready: true, ..StateView::default() };
+    let view = Arc::new(Mutex::new(view));
+    let shown = Arc::clone(&view);
+    let look = move || {
+        hook();
+        shown.lock().unwrap().clone()
+    };
+    let web = serve(limits, listener, Arc::new(Metrics::new("demo")), Box::new(look)).unwrap();
     Served { web: Some(web), address, view }
 }
 

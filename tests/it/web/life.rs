@@ -39,7 +39,7 @@ fn stopping_answers_what_was_asked_and_closes_the_rest() {
 #[test]
 fn an_answer_too_large_is_an_error_and_no_burden() {
     let served = served(PATIENT);
-    served.view.leadership.lock().unwrap().leader = Some("x".repeat(1 << 20));
+    served.view.lock().unwrap().leader = Some("x".repeat(1 << 20));
     assert_eq!(served.get("/leader").status, 500);
     assert_eq!(served.get("/healthz").status, 200);
 }
