@@ -5,12 +5,13 @@
 //! and writing that tree out again, with serde_json alone.
 
 use std::hint::black_box;
+use std::io::BufReader;
 use std::time::{Duration, Instant};
 
 use leasehold::election::{
     Annotations, Answer, Content, Election, Identity, Input, LeaseRequest, Output, Record, Snapshot, Timing, Version,
 };
-use leasehold::kube::watch_line::Lines;
+use leasehold::kube::watch::next_line;
 use leasehold::kube::{Lease, Purpose, WatchEvent, request};
 use leasehold::time::{BootTime, Now, WallTime};
 use serde_json::{Value, json};
@@ -184,14 +185,12 @@ fn kube(table: &Table, text: &str) {
     });
 
     let event = format!("{{\"type\":\"MODIFIED\",\"object\":{text}}}\n");
-    let mut lines = Lines::default();
+    let watch = request::watch_lease("default", "web", 1, Duration::from_secs(300), Purpose::Observe);
     table.row("watch: an event, in pieces of 512 bytes", || {
-        for piece in event.as_bytes().chunks(512) {
-            lines.push(black_box(piece));
-            while let Ok(Some(line)) = lines.next_line() {
-                if let WatchEvent::Modified(object) = WatchEvent::parse(line) {
-                    drop(black_box(Lease::from_object(object)));
-                }
+        let mut stream = BufReader::with_capacity(512, black_box(event.as_bytes()));
+        while let Ok(Some(line)) = next_line(&mut stream) {
+            if let Ok(WatchEvent::Modified(_, object)) = WatchEvent::parse(&watch, &line) {
+                drop(black_box(Lease::from_object(object)));
             }
         }
     });

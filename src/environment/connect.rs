@@ -17,7 +17,7 @@ impl LeaseAccess {
         let mut options = ClientOptions::new(&self.api_url);
         if let Some(target) = &self.audit_log {
             let audit = Audit::open(target).map_err(|error| {
-                format!("AUDIT_LOG={target}: {error}; set it to stdout, stderr or a file that can be written")
+                format!("AUDIT_LOG: {error}; set it to stdout, stderr or a file that can be written")
             })?;
             options.audit = Some(Arc::new(audit));
         }

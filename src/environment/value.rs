@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::kube::AuditTarget;
-pub use crate::kube::url::{Host, Problem, Scheme, Url, port};
+pub use crate::kube::url::{Host, Problem, Url, port};
 
 /// Leases hold their duration as a 32-bit number of seconds; no other wait is longer either.
 const LONGEST_SECONDS: f64 = i32::MAX as f64;
@@ -107,9 +107,7 @@ pub fn service_host(text: &str) -> Result<Host, Problem> {
 
 /// The API server's URL, with its port and no path.
 pub fn api_url(text: &str) -> Result<String, Problem> {
-    let Url { scheme, host, port, .. } = Url::of_api_server(text)?;
-    let scheme = if scheme == Scheme::Https { "https" } else { "http" };
-    Ok(format!("{scheme}://{host}:{port}"))
+    Ok(Url::of_api_server(text)?.origin())
 }
 
 #[cfg(test)]

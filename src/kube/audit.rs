@@ -4,20 +4,19 @@
 //! take are dropped, counted, and reported in the log itself. A write that fails is reported once, and the election goes on:
 //! losing the lease would be the greater harm.
 
-use std::fmt;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::kube::request::Request;
-use crate::kube::status::{CallError, Failure};
+use crate::kube::status::{CallError, Reply};
 use crate::sys;
 use crate::sys::line_writer::DroppingWriter;
 
@@ -35,55 +34,39 @@ pub enum AuditTarget {
     File(PathBuf),
 }
 
-impl fmt::Display for AuditTarget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            AuditTarget::Stdout => f.write_str("stdout"),
-            AuditTarget::Stderr => f.write_str("stderr"),
-            AuditTarget::File(path) => write!(f, "{}", path.display()),
-        }
-    }
-}
-
 /// The audit log.
 pub struct Audit {
     writer: Mutex<DroppingWriter>,
     target: String,
     /// Whether a write has failed, which is reported once.
     failed: AtomicBool,
-    /// Calls that have begun and are not written down yet.
-    begun: AtomicUsize,
-}
-
-/// A call that has begun, until it is written down.
-pub(crate) struct Begun<'a>(&'a Audit);
-
-impl Drop for Begun<'_> {
-    fn drop(&mut self) {
-        self.0.begun.fetch_sub(1, Ordering::SeqCst);
-    }
+    /// Each call that has begun and is not written down yet has a clone.
+    begun: Arc<()>,
 }
 
 impl Audit {
     /// Opens the target. The error names it.
     pub fn open(target: &AuditTarget) -> Result<Audit, String> {
-        let file = match target {
-            AuditTarget::Stdout => io::stdout().as_fd().try_clone_to_owned(),
-            AuditTarget::Stderr => io::stderr().as_fd().try_clone_to_owned(),
-            AuditTarget::File(path) => OpenOptions::new().append(true).create(true).open(path).map(OwnedFd::from),
+        let (target, file) = match target {
+            AuditTarget::Stdout => ("stdout".into(), io::stdout().as_fd().try_clone_to_owned()),
+            AuditTarget::Stderr => ("stderr".into(), io::stderr().as_fd().try_clone_to_owned()),
+            AuditTarget::File(path) => {
+                let file = OpenOptions::new().append(true).create(true).open(path);
+                (path.to_string_lossy(), file.map(OwnedFd::from))
+            }
         };
         let file = file.map_err(|error| format!("cannot append to the audit log {target}: {error}"))?;
-        Ok(Audit::to(DroppingWriter::new(file, dropped_line), target.to_string()))
+        Ok(Audit::to(DroppingWriter::new(file, dropped_line), &target))
     }
 
-    fn to(writer: DroppingWriter, target: String) -> Audit {
-        Audit { writer: Mutex::new(writer), target, failed: AtomicBool::new(false), begun: AtomicUsize::new(0) }
+    fn to(writer: DroppingWriter, target: &str) -> Audit {
+        let (writer, target) = (Mutex::new(writer), target.to_owned());
+        Audit { writer, target, failed: AtomicBool::new(false), begun: Arc::default() }
     }
 
-    /// A call begins.
-    pub(crate) fn begin(&self) -> Begun<'_> {
-        self.begun.fetch_add(1, Ordering::SeqCst);
-        Begun(self)
+    /// A call begins; it is written down before what is returned is dropped.
+    pub(crate) fn begin(&self) -> Arc<()> {
+        Arc::clone(&self.begun)
     }
 
     /// Writes one call's line.
@@ -101,7 +84,7 @@ impl Audit {
     /// another thread may be about to learn what the API server has made of its call.
     pub fn flush(&self, limit: Duration) {
         let begun = Instant::now();
-        while self.begun.load(Ordering::SeqCst) > 0 && begun.elapsed() < limit {
+        while Arc::strong_count(&self.begun) > 1 && begun.elapsed() < limit {
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -120,14 +103,10 @@ pub struct ObservedCall<'a> {
     pub attempt: u32,
     /// Address and port.
     pub host: &'a str,
-    /// The HTTP status, when one came.
-    pub status: Option<u16>,
-    /// What the API server's own audit log calls this call, when it said so. Only looked for when there is an audit log.
+    /// What came of it.
+    pub result: Result<&'a Reply, &'a CallError>,
+    /// What the API server's own audit log calls this call, when it said so.
     pub audit_id: Option<String>,
-    /// What went wrong, if anything.
-    pub error: Option<&'a CallError>,
-    /// The `resourceVersion` that the answer states. Only looked for when there is an audit log.
-    pub received_version: Option<String>,
     /// From before the connection to the end of the answer; of a watch, to its beginning.
     pub duration: Duration,
     /// Bytes of the request, head and body.
@@ -137,24 +116,16 @@ pub struct ObservedCall<'a> {
 }
 
 impl ObservedCall<'_> {
-    /// The status as client-go's metrics label it: `<error>` when there was none.
-    pub fn code(&self) -> String {
-        self.status.map_or_else(|| "<error>".to_owned(), |status| status.to_string())
-    }
-
-    /// Why it failed, in a word; empty when it did not.
-    pub fn reason(&self) -> &str {
-        match self.error {
-            None => "",
-            Some(CallError { failure: Failure::Transport(transport), .. }) => transport.kind.as_str(),
-            Some(error) => &error.reason,
-        }
+    /// The HTTP status, when one came.
+    pub fn status(&self) -> Option<u16> {
+        self.result.map_or_else(|error| error.status, |reply| Some(reply.status))
     }
 }
 
 /// What an auditor asks of a call. Neither token nor body is among it.
 fn line(call: &ObservedCall) -> Value {
     let request = call.request;
+    let received = call.result.ok().and_then(|reply| serde_json::from_slice(&reply.body).ok());
     json!({
         "time": now(),
         "verb": request.verb.as_str(),
@@ -167,11 +138,11 @@ fn line(call: &ObservedCall) -> Value {
         "host": call.host,
         "attempt": call.attempt,
         "sentVersion": request.sent_version,
-        "receivedVersion": call.received_version,
-        "status": call.status,
+        "receivedVersion": received.as_ref().and_then(|object: &Value| object.pointer("/metadata/resourceVersion")),
+        "status": call.status(),
         // Spelt as in the API server's own audit log, so that the two can be joined by it.
         "auditID": call.audit_id,
-        "reason": call.reason(),
+        "reason": call.result.err().map_or("", |error| &error.reason),
         "millis": u64::try_from(call.duration.as_millis()).unwrap_or(u64::MAX),
         "bytesSent": call.bytes_sent,
         "bytesReceived": call.bytes_received,
@@ -192,14 +163,13 @@ mod tests {
 
     fn write(audit: &Audit) {
         let request = get_lease("ns", "web", Purpose::Observe);
+        let reply = Reply { status: 200, body: Vec::new() };
         audit.write(&ObservedCall {
             request: &request,
             attempt: 1,
             host: "10.96.0.1:443",
-            status: Some(200),
+            result: Ok(&reply),
             audit_id: None,
-            error: None,
-            received_version: None,
             duration: Duration::from_millis(3),
             bytes_sent: 200,
             bytes_received: 900,
@@ -208,7 +178,7 @@ mod tests {
 
     fn with_reader() -> (PipeReader, Audit) {
         let (reader, writer) = pipe().unwrap();
-        (reader, Audit::to(DroppingWriter::new(writer.into(), dropped_line), "pipe".to_owned()))
+        (reader, Audit::to(DroppingWriter::new(writer.into(), dropped_line), "pipe"))
     }
 
     fn lines(mut reader: PipeReader, audit: Audit, mut text: String) -> Vec<Value> {

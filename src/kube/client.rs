@@ -6,26 +6,28 @@
 //!
 //! Calls that others must not delay have a client of their own: the Lease's have.
 
-use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ureq::http::{self, header};
-use ureq::{Agent, Body, BodyReader, Error};
+use ureq::http::{self, HeaderValue, header};
+use ureq::{Agent, AsSendBody, Body, BodyReader, Error};
 
-use crate::kube::answer::{AnswerHead, Answered, judge, read_answer, transport_failure};
+use crate::kube::answer::{read_answer, transport_failure};
 use crate::kube::audit::{Audit, ObservedCall};
 pub(crate) use crate::kube::connection::MAX_IDLE;
-use crate::kube::connection::{Tally, new_agent};
-use crate::kube::credentials::{Authorities, Credentials, Token};
+use crate::kube::connection::{TALLY, Tally, Trust, new_agent};
+use crate::kube::credentials::Credentials;
 use crate::kube::request::Request;
-use crate::kube::status::{CallError, Failure, Reply, Transport, TransportKind};
-use crate::kube::url::{Scheme, Url};
+use crate::kube::status::{CallError, Reply, TransportKind, printable};
+use crate::kube::url::Url;
 use crate::sys;
 
 /// Connecting, TLS included, takes milliseconds; a lost SYN is sent again after one second and after three.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// With it the API server names its own audit log's entry for the call.
+const AUDIT_ID: &str = "audit-id";
 
 /// Sees each call.
 pub type CallObserver = Arc<dyn Fn(&ObservedCall) + Send + Sync>;
@@ -59,46 +61,33 @@ impl ClientOptions {
     }
 }
 
-impl fmt::Debug for ClientOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientOptions").field("base_url", &self.base_url).finish_non_exhaustive()
-    }
-}
-
 /// A client of one API server, with connections of its own.
 pub struct Client {
     options: ClientOptions,
-    base_url: String,
+    /// Address and port.
     host: String,
-    tls: bool,
-    connections: Mutex<Connections>,
+    kept: Mutex<Kept>,
 }
 
-/// The agent, and the CA that it trusts.
+/// The agent whose connections are kept for the next call, and the CA that it trusts.
 #[derive(Default)]
-struct Connections {
+struct Kept {
     agent: Option<Agent>,
-    trusted: Option<Arc<Authorities>>,
-}
-
-/// What one call needs of the connection and the credentials.
-struct Prepared {
-    agent: Agent,
-    token: Option<Token>,
+    trust: Option<Arc<Trust>>,
 }
 
 impl Client {
     /// Makes no connection yet. The error names what is wrong with the options.
-    pub fn new(options: ClientOptions) -> Result<Client, String> {
+    pub fn new(mut options: ClientOptions) -> Result<Client, String> {
         let wrong = |problem: &str| format!("the API server's URL {:?}: {problem}", options.base_url);
         let url = Url::of_api_server(&options.base_url).map_err(|problem| wrong(&problem))?;
-        let (scheme, tls) = match url.scheme {
-            Scheme::Https if options.credentials.is_none() => return Err(wrong("https:// needs a service account")),
-            Scheme::Https => ("https", true),
-            Scheme::Http => ("http", false),
-        };
+        if url.tls && options.credentials.is_none() {
+            return Err(wrong("https:// needs a service account"));
+        }
         let host = format!("{}:{}", url.host, url.port);
-        Ok(Client { base_url: format!("{scheme}://{host}"), host, tls, options, connections: Mutex::default() })
+        options.credentials = options.credentials.filter(|_| url.tls);
+        options.base_url = url.origin();
+        Ok(Client { options, host, kept: Mutex::default() })
     }
 
     /// Where its calls are written down.
@@ -112,23 +101,14 @@ impl Client {
     ///
     /// Everything else. Of a write, [`CallError::may_have_been_applied`] says whether its fate is unknown.
     pub fn call(&self, request: &Request, limit: Duration) -> Result<Reply, CallError> {
-        let begun = Instant::now();
-        let attempt = |number, total| {
-            let result = self.exchange(request, number, &self.access(), CallLimits { total, head: None }, read_answer);
-            if matches!(&result, Err(CallError { failure: Failure::Transport(_), .. })) {
-                // The next call gets a new connection: this one's road may be gone (a node lost, a route changed).
-                self.lock().agent = None;
+        self.with_retry(request, limit, |attempt, limit| {
+            let result = self.exchange(request, attempt, limit, |trust| self.kept_agent(trust));
+            if result.as_ref().is_err_and(|error| error.transport.is_some()) {
+                // The route may have failed (a node lost, a route changed): the next call connects again.
+                self.close_idle();
             }
-            result
-        };
-        let first = attempt(1, limit);
-        match &first {
-            Err(error) if self.worth_a_retry(request, error) => {
-                let left = limit.saturating_sub(begun.elapsed());
-                if left.is_zero() { first } else { attempt(2, left) }
-            }
-            _ => first,
-        }
+            result.map(|(reply, _)| reply)
+        })
     }
 
     /// Opens a watch: makes the call, and hands back the answer's body unread. It comes on an agent of its own
@@ -139,107 +119,93 @@ impl Client {
         limit: Duration,
         told: impl Fn(&Agent),
     ) -> Result<BodyReader<'static>, CallError> {
-        let total = request.lasting.unwrap_or(limit).saturating_add(limit);
-        let attempt = |number| {
-            let access = self.own_access();
-            told(&access.agent);
-            let read = |_: &Request, _: u16, body: Body| Ok(body.into_reader());
-            self.exchange(request, number, &access, CallLimits { total, head: Some(limit) }, read)
-        };
-        match attempt(1) {
-            Err(error) if self.worth_a_retry(request, &error) => attempt(2),
-            first => first,
-        }
+        self.with_retry(request, limit, |attempt, limit| {
+            let result = self.exchange(request, attempt, limit, |trust| {
+                let agent = self.new_agent(trust.as_deref());
+                told(&agent);
+                agent
+            });
+            result.map(|(_, body)| body)
+        })
     }
 
     /// Closes the connection that is kept for the next call. For when there has been none for [`MAX_IDLE`]: it would not be
     /// used any more, and both ends hold memory for it.
     pub(crate) fn close_idle(&self) {
-        self.lock().agent = None;
+        sys::lock(&self.kept).agent = None;
     }
 
-    /// Ends all calls in flight, on whatever threads they are; those that come later work. For a process that must end.
-    pub fn interrupt(&self) {
-        let agent = self.lock().agent.take();
-        if let Some(agent) = agent {
-            agent.shutdown();
-        }
+    fn with_retry<T>(
+        &self,
+        request: &Request,
+        limit: Duration,
+        attempt: impl Fn(u32, Duration) -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
+        let begun = Instant::now();
+        let first = attempt(1, limit);
+        let retry = first.as_ref().is_err_and(|error| self.worth_a_retry(request, error));
+        let left = limit.saturating_sub(begun.elapsed());
+        if retry && !left.is_zero() { attempt(2, left) } else { first }
     }
 
     fn worth_a_retry(&self, request: &Request, error: &CallError) -> bool {
-        let account = self.options.credentials.as_ref().filter(|_| self.tls);
-        match &error.failure {
-            Failure::Unauthorized => account.inspect(|account| account.refresh()).is_some(),
-            Failure::Transport(Transport { kind: TransportKind::Tls, sent: false, .. }) => {
-                account.is_some_and(|account| {
-                    let before = account.current().1;
-                    account.refresh();
-                    !Arc::ptr_eq(&before, &account.current().1)
-                })
-            }
+        let read_again = || self.options.credentials.as_ref().map(|account| account.refresh());
+        match error.transport {
+            None => error.status == Some(401) && read_again().is_some(),
+            Some(TransportKind::Tls) if !error.sent => read_again() == Some(true),
             // The server has closed a connection that was kept, and the news came after the request had left.
-            Failure::Transport(transport) => {
-                let tally = Tally::get();
-                let kept = !tally.connected && tally.received == 0;
-                transport.kind == TransportKind::Cut && kept && !request.verb.writes()
+            Some(TransportKind::Cut) => {
+                let tally = TALLY.get();
+                !tally.connected && tally.received == 0 && !request.verb.writes()
             }
-            _ => false,
+            Some(_) => false,
         }
     }
 
     /// One exchange, and all that is told about it.
-    fn exchange<T: Answered>(
+    fn exchange(
         &self,
         request: &Request,
         attempt: u32,
-        access: &Prepared,
-        limits: CallLimits,
-        read: impl FnOnce(&Request, u16, Body) -> Result<T, CallError>,
-    ) -> Result<T, CallError> {
+        limit: Duration,
+        agent: impl FnOnce(Option<Arc<Trust>>) -> Agent,
+    ) -> Result<(Reply, BodyReader<'static>), CallError> {
         let _until_told = self.options.audit.as_deref().map(Audit::begin);
+        let (token, trust) = self.options.credentials.as_ref().map(|account| account.current()).unzip();
+        let agent = agent(trust);
         let begun = Instant::now();
-        Tally::reset();
-        let mut head = AnswerHead::default();
-        let result = self.send(request, access, limits).and_then(|answer| {
-            head = AnswerHead::of(&answer, self.options.audit.is_some());
-            judge(request, answer, read)
+        TALLY.set(Tally::default());
+        let mut audit_id = None;
+        let result = self.send(request, &agent, token, limit).and_then(|answer| {
+            audit_id = answer.headers().get(AUDIT_ID).map(|id| printable(id.as_bytes()));
+            read_answer(request, answer)
         });
-        self.tell(request, attempt, head, begun.elapsed(), &result);
-        result
-    }
-
-    fn tell<T: Answered>(
-        &self,
-        request: &Request,
-        attempt: u32,
-        AnswerHead { status, audit_id }: AnswerHead,
-        duration: Duration,
-        result: &Result<T, CallError>,
-    ) {
-        let Tally { sent, received, .. } = Tally::get();
-        let audit = self.options.audit.as_ref();
-        let call = ObservedCall {
+        let Tally { sent, received, .. } = TALLY.get();
+        self.report(&ObservedCall {
             request,
             attempt,
             host: &self.host,
-            status,
+            result: result.as_ref().map(|(reply, _)| reply),
             audit_id,
-            error: result.as_ref().err(),
-            received_version: result.as_ref().ok().filter(|_| audit.is_some()).and_then(Answered::version),
-            duration,
+            duration: begun.elapsed(),
             bytes_sent: sent,
             bytes_received: received,
-        };
-        match call.error {
-            None => log::debug!("{request:?}: {} in {duration:.1?}", call.code()),
-            Some(error) => log::debug!("{error} (after {duration:.1?})"),
+        });
+        result
+    }
+
+    fn report(&self, call: &ObservedCall) {
+        let ObservedCall { request, duration, .. } = call;
+        match call.result {
+            Ok(reply) => log::debug!("{request:?}: {} in {duration:.1?}", reply.status),
+            Err(error) => log::debug!("{error} (after {duration:.1?})"),
         }
-        if let Some(audit) = audit {
-            audit.write(&call);
+        if let Some(audit) = &self.options.audit {
+            audit.write(call);
         }
         if let Some(observer) = &self.options.observer {
             // A caller's panic must not end the thread that renews the Lease.
-            if panic::catch_unwind(AssertUnwindSafe(|| observer(&call))).is_err() {
+            if panic::catch_unwind(AssertUnwindSafe(|| observer(call))).is_err() {
                 log::error!("the observer of API calls panicked at {request:?}");
             }
         }
@@ -248,91 +214,57 @@ impl Client {
     fn send(
         &self,
         request: &Request,
-        access: &Prepared,
-        limits: CallLimits,
+        agent: &Agent,
+        token: Option<HeaderValue>,
+        limit: Duration,
     ) -> Result<http::Response<Body>, CallError> {
-        let failed = |error| CallError::new(request, transport_failure(error));
-        let url = format!("{}{}", self.base_url, request.path);
-        let mut builder = http::Request::builder().method(request.verb.method()).uri(url);
-        if let Some(token) = &access.token {
-            builder = builder.header(header::AUTHORIZATION, token.authorization());
+        let url = format!("{}{}", self.options.base_url, request.path);
+        let mut message = http::Request::builder().method(request.verb.method()).uri(url);
+        if let Some(token) = token {
+            message = message.header(header::AUTHORIZATION, token);
         }
         if let Some(content_type) = request.content_type {
-            builder = builder.header(header::CONTENT_TYPE, content_type);
+            message = message.header(header::CONTENT_TYPE, content_type);
         }
-        let (connect, agent) = (limits.head.unwrap_or(limits.total).min(CONNECT_LIMIT), &access.agent);
-        macro_rules! run {
-            ($body:expr) => {{
-                let message = builder.body($body).map_err(|error| failed(Error::Http(error)))?;
-                let message = agent
-                    .configure_request(message)
-                    .timeout_global(Some(limits.total))
-                    .timeout_connect(Some(connect))
-                    .timeout_recv_response(limits.head)
-                    .build();
-                agent.run(message).map_err(failed)
-            }};
-        }
+        // A watch's answer begins within the limit, and lasts; any other has ended by then.
+        let limits = (limit, limit.saturating_add(request.lasting.unwrap_or_default()));
         // Two types: a request without a body must have no Content-Length either.
-        match &request.body {
-            Some(body) => run!(body.as_bytes()),
-            None => run!(()),
-        }
-    }
-
-    /// The kept connections and the token; both new if the CA has changed.
-    fn access(&self) -> Prepared {
-        let (token, trusted) = self.credentials();
-        let mut connections = self.lock();
-        let same = match (&connections.trusted, &trusted) {
-            (Some(before), Some(now)) => Arc::ptr_eq(before, now),
-            (before, now) => before.is_none() && now.is_none(),
+        let answer = match &request.body {
+            Some(body) => run(agent, message.body(body.as_bytes()), limits),
+            None => run(agent, message.body(()), limits),
         };
-        if !same {
-            connections.agent = None;
+        answer.map_err(|error| transport_failure(request, error))
+    }
+
+    /// The agent whose connections are kept; a new one if the CA has changed.
+    fn kept_agent(&self, trust: Option<Arc<Trust>>) -> Agent {
+        let mut kept = sys::lock(&self.kept);
+        if kept.trust.as_ref().map(Arc::as_ptr) != trust.as_ref().map(Arc::as_ptr) {
+            kept.agent = None;
         }
-        let agent = connections.agent.get_or_insert_with(|| self.new_agent(trusted.as_deref())).clone();
-        connections.trusted = trusted;
-        Prepared { agent, token }
+        let agent = kept.agent.get_or_insert_with(|| self.new_agent(trust.as_deref())).clone();
+        kept.trust = trust;
+        agent
     }
 
-    /// A connection of the caller's own, and the token.
-    fn own_access(&self) -> Prepared {
-        let (token, trusted) = self.credentials();
-        Prepared { agent: self.new_agent(trusted.as_deref()), token }
-    }
-
-    fn credentials(&self) -> (Option<Token>, Option<Arc<Authorities>>) {
-        match &self.options.credentials {
-            Some(credentials) if self.tls => {
-                let (token, trusted) = credentials.current();
-                (Some(token), Some(trusted))
-            }
-            _ => (None, None),
-        }
-    }
-
-    fn new_agent(&self, trusted: Option<&Authorities>) -> Agent {
-        new_agent(&self.options.user_agent, trusted.map(|authorities| &authorities.trust))
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Connections> {
-        sys::lock(&self.connections)
+    fn new_agent(&self, trust: Option<&Trust>) -> Agent {
+        new_agent(&self.options.user_agent, trust)
     }
 }
 
-impl fmt::Debug for Client {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("host", &self.host).field("tls", &self.tls).finish_non_exhaustive()
-    }
-}
-
-/// The time limits of one exchange.
-#[derive(Clone, Copy)]
-struct CallLimits {
-    total: Duration,
-    /// Until the answer's head, when the rest may take longer.
-    head: Option<Duration>,
+/// `limits`: for the answer's head, and for all of it.
+fn run(
+    agent: &Agent,
+    message: http::Result<http::Request<impl AsSendBody>>,
+    limits: (Duration, Duration),
+) -> Result<http::Response<Body>, Error> {
+    let message = agent
+        .configure_request(message?)
+        .timeout_global(Some(limits.1))
+        .timeout_connect(Some(limits.0.min(CONNECT_LIMIT)))
+        .timeout_recv_response(Some(limits.0))
+        .build();
+    agent.run(message)
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@
 //! buffers. This one does none of that.
 
 use std::cell::Cell;
-use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,19 +30,22 @@ const INPUT: usize = 8 << 10;
 pub(crate) const TOKEN_LIMIT: usize = OUTPUT - 512;
 
 /// Whom a connection trusts, and what all those that trust the same share.
+#[derive(Debug)]
 pub(crate) struct Trust {
+    /// The CA certificates' text.
+    pub(crate) pem: String,
     config: TlsConfig,
     connector: Arc<RustlsConnector>,
 }
 
 impl Trust {
-    /// `certificates`: the only ones that a server's may descend from.
-    pub fn in_only(certificates: &[Certificate<'static>]) -> Trust {
+    /// `certificates`: the only ones that a server's may descend from, as parsed from `pem`.
+    pub fn in_only(pem: String, certificates: &[Certificate<'static>]) -> Trust {
         let config = TlsConfig::builder()
             .root_certs(RootCerts::new_with_certs(certificates))
             .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .build();
-        Trust { config, connector: Arc::default() }
+        Trust { pem, config, connector: Arc::default() }
     }
 }
 
@@ -108,25 +110,7 @@ pub(crate) struct Tally {
 
 thread_local! {
     /// ureq does all of a call's work on the thread that makes the call.
-    static TALLY: Cell<Tally> = const { Cell::new(Tally { connected: false, sent: 0, received: 0 }) };
-}
-
-impl Tally {
-    /// Starts counting anew, for a call that this thread makes next.
-    pub fn reset() {
-        TALLY.set(Tally::default());
-    }
-
-    /// What this thread has counted.
-    pub fn get() -> Tally {
-        TALLY.get()
-    }
-
-    fn add(change: impl FnOnce(&mut Tally)) {
-        let mut tally = TALLY.get();
-        change(&mut tally);
-        TALLY.set(tally);
-    }
+    pub(crate) static TALLY: Cell<Tally> = const { Cell::new(Tally { connected: false, sent: 0, received: 0 }) };
 }
 
 /// Wraps the connection, outside TLS: a handshake's bytes are not the request's.
@@ -137,18 +121,13 @@ impl<In: Transport> Connector<In> for CountingConnector {
     type Out = Counting<In>;
 
     fn connect(&self, _: &ConnectionDetails, chained: Option<In>) -> Result<Option<Counting<In>>, Error> {
-        Tally::add(|tally| tally.connected = true);
+        TALLY.set(Tally { connected: true, ..TALLY.get() });
         Ok(chained.map(Counting))
     }
 }
 
+#[derive(Debug)]
 struct Counting<T>(T);
-
-impl<T: Transport> fmt::Debug for Counting<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 impl<T: Transport> Transport for Counting<T> {
     fn buffers(&mut self) -> &mut dyn Buffers {
@@ -157,15 +136,17 @@ impl<T: Transport> Transport for Counting<T> {
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         // Before, not after: of a write that fails, a part may have left.
-        Tally::add(|tally| tally.sent += amount as u64);
+        let tally = TALLY.get();
+        TALLY.set(Tally { sent: tally.sent + amount as u64, ..tally });
         self.0.transmit_output(amount, timeout)
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
         let before = self.0.buffers().input().len();
         let progress = self.0.await_input(timeout);
-        let after = self.0.buffers().input().len();
-        Tally::add(|tally| tally.received += after.saturating_sub(before) as u64);
+        let more = self.0.buffers().input().len().saturating_sub(before);
+        let tally = TALLY.get();
+        TALLY.set(Tally { received: tally.received + more as u64, ..tally });
         progress
     }
 

@@ -1,11 +1,11 @@
-//! The service account's files: token, CA certificates, namespace.
+//! The service account's files: token and CA certificates.
 //!
 //! IO: reads files. They are opened by path each time, because the kubelet rotates them by swapping a symbolic
 //! link. What cannot be read any more leaves what was read before in force: a leader does not fall because a
 //! volume is being remounted.
 
 use std::fmt;
-use std::io::Read;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -21,65 +21,24 @@ use crate::sys;
 /// The kubelet renews a token when four fifths of its life are over: even of the shortest life (ten minutes) two
 /// remain. client-go looks each minute.
 const REREAD_AFTER: Duration = Duration::from_secs(40);
-/// No token, namespace or CA bundle is larger; what is, is the wrong file.
-const FILE_LIMIT: u64 = 1 << 20;
 
-/// A bearer token. Its `Debug` does not show it, and it has no `Display`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Token(String);
-
-impl Token {
-    /// The header that carries it.
-    pub(crate) fn authorization(&self) -> HeaderValue {
-        let mut value = HeaderValue::from_str(&format!("Bearer {}", self.0)).expect("checked when it was read");
-        value.set_sensitive(true);
-        value
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token(…)")
-    }
-}
-
-/// The certificates that an API server's must descend from.
-pub struct Authorities {
-    pem: Vec<u8>,
-    certificates: usize,
-    pub(crate) trust: Trust,
-}
-
-impl fmt::Debug for Authorities {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Authorities({})", self.certificates)
-    }
-}
-
-/// What is wrong with one of the files, and what would be right.
+/// What is wrong with one of the files.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CredentialsError {
     /// Which file.
     pub path: PathBuf,
     /// What is wrong with it.
     pub problem: String,
-    /// What would be right.
-    pub hint: &'static str,
 }
 
 impl fmt::Display for CredentialsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}; {}", self.path.display(), self.problem, self.hint)
+        let (path, problem) = (self.path.display(), &self.problem);
+        write!(f, "{path}: {problem}; is automountServiceAccountToken on, and SERVICE_ACCOUNT_DIR right?")
     }
 }
 
 impl std::error::Error for CredentialsError {}
-
-const TOKEN_HINT: &str = "it must hold the service account's token: is automountServiceAccountToken on, and \
-                          SERVICE_ACCOUNT_DIR right?";
-const CA_HINT: &str = "it must hold the cluster's CA certificates in PEM: is automountServiceAccountToken on, and \
-                       SERVICE_ACCOUNT_DIR right?";
-const NAMESPACE_HINT: &str = "it must hold the Pod's namespace; or set LEASE_NAMESPACE";
 
 /// The service account, as its files last said.
 #[derive(Debug)]
@@ -90,99 +49,66 @@ pub struct Credentials {
 
 #[derive(Debug)]
 struct Loaded {
-    token: Token,
-    authorities: Arc<Authorities>,
+    /// The header that carries the token. Its `Debug` does not show it.
+    token: HeaderValue,
+    trust: Arc<Trust>,
     read_at: Instant,
-    /// Of each file: whether the last reading failed and was reported.
-    token_errors: ReadErrors,
-    ca_errors: ReadErrors,
+    /// What the last reading failed at, and was reported.
+    error: Option<CredentialsError>,
 }
 
 impl Credentials {
     /// Reads token and CA from a service account's directory.
     pub fn open(directory: impl AsRef<Path>) -> Result<Credentials, CredentialsError> {
         let directory = directory.as_ref().to_owned();
-        let state = Loaded {
-            token: read_token(&directory)?,
-            authorities: Arc::new(read_authorities(&directory)?),
-            read_at: Instant::now(),
-            token_errors: ReadErrors::default(),
-            ca_errors: ReadErrors::default(),
-        };
-        Ok(Credentials { directory, state: Mutex::new(state) })
+        let (token, trust) = (read_token(&directory)?, Arc::new(read_trust(&directory)?));
+        let state = Mutex::new(Loaded { token, trust, read_at: Instant::now(), error: None });
+        Ok(Credentials { directory, state })
     }
 
-    /// The namespace that the service account is in.
-    pub fn read_namespace(directory: impl AsRef<Path>) -> Result<String, CredentialsError> {
-        let path = directory.as_ref().join("namespace");
-        let text = read_text(&path, NAMESPACE_HINT)?;
-        match text.trim() {
-            "" => Err(CredentialsError { path, problem: "is empty".to_owned(), hint: NAMESPACE_HINT }),
-            namespace => Ok(namespace.to_owned()),
-        }
-    }
-
-    /// The token and the CA in force, read again if that was too long ago.
-    pub(crate) fn current(&self) -> (Token, Arc<Authorities>) {
-        let mut state = self.lock();
+    /// The token's header and the CA in force, read again if that was too long ago.
+    pub(crate) fn current(&self) -> (HeaderValue, Arc<Trust>) {
+        let mut state = sys::lock(&self.state);
         if state.read_at.elapsed() >= REREAD_AFTER {
             state.reread(&self.directory);
         }
-        (state.token.clone(), Arc::clone(&state.authorities))
+        (state.token.clone(), Arc::clone(&state.trust))
     }
 
-    /// Reads the files again now: the server has just refused the token.
-    pub fn refresh(&self) {
-        self.lock().reread(&self.directory);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Loaded> {
-        sys::lock(&self.state)
+    /// Reads the files again now: the server has just refused the token, or is not trusted. Whether the CA has changed.
+    pub fn refresh(&self) -> bool {
+        sys::lock(&self.state).reread(&self.directory)
     }
 }
 
 impl Loaded {
-    fn reread(&mut self, directory: &Path) {
+    /// Takes over what can be read, and logs a failure once. Whether the CA has changed.
+    fn reread(&mut self, directory: &Path) -> bool {
         self.read_at = Instant::now();
-        if let Some(token) = self.token_errors.unless(read_token(directory)) {
+        let (token, trust) = (read_token(directory), read_trust(directory));
+        let error = token.as_ref().err().or(trust.as_ref().err()).cloned();
+        match &error {
+            None if self.error.is_some() => log::info!("the service account's files can be read again"),
+            Some(error) if self.error.as_ref() != Some(error) => {
+                log::warn!("{error} (what was read before stays in force)");
+            }
+            _ => {}
+        }
+        self.error = error;
+        if let Ok(token) = token {
             self.token = token;
         }
-        if let Some(authorities) = self.ca_errors.unless(read_authorities(directory)) {
-            // By content: a new CA costs every client its connection.
-            if authorities.pem != self.authorities.pem {
-                log::info!("the API server's CA has changed: {} certificates now", authorities.certificates);
-                self.authorities = Arc::new(authorities);
-            }
-        }
+        // By content: a new CA costs every client its connection.
+        let Some(trust) = trust.ok().filter(|trust| trust.pem != self.trust.pem) else { return false };
+        log::info!("the API server's CA has changed");
+        self.trust = Arc::new(trust);
+        true
     }
 }
 
-/// Says once that a file is bad, and once that it is good again.
-#[derive(Debug, Default)]
-struct ReadErrors(bool);
-
-impl ReadErrors {
-    fn unless<T>(&mut self, read: Result<T, CredentialsError>) -> Option<T> {
-        match read {
-            Ok(value) => {
-                if std::mem::take(&mut self.0) {
-                    log::info!("the service account's file can be read again");
-                }
-                Some(value)
-            }
-            Err(error) => {
-                if !std::mem::replace(&mut self.0, true) {
-                    log::warn!("{error} (what was read before stays in force)");
-                }
-                None
-            }
-        }
-    }
-}
-
-fn read_token(directory: &Path) -> Result<Token, CredentialsError> {
+fn read_token(directory: &Path) -> Result<HeaderValue, CredentialsError> {
     let path = directory.join("token");
-    let text = read_text(&path, TOKEN_HINT)?;
+    let text = read_text(&path)?;
     let token = text.trim();
     let problem = if token.is_empty() {
         "is empty"
@@ -191,19 +117,19 @@ fn read_token(directory: &Path) -> Result<Token, CredentialsError> {
     } else if token.len() > TOKEN_LIMIT {
         "is longer than any service account's token"
     } else {
-        return Ok(Token(token.to_owned()));
+        let mut header = HeaderValue::from_str(&format!("Bearer {token}")).expect("its characters were just checked");
+        header.set_sensitive(true);
+        return Ok(header);
     };
-    Err(CredentialsError { path, problem: problem.to_owned(), hint: TOKEN_HINT })
+    Err(CredentialsError { path, problem: problem.to_owned() })
 }
 
-fn read_authorities(directory: &Path) -> Result<Authorities, CredentialsError> {
+fn read_trust(directory: &Path) -> Result<Trust, CredentialsError> {
     let path = directory.join("ca.crt");
-    let pem = read_text(&path, CA_HINT)?.into_bytes();
-    match certificates(&pem) {
-        Ok(certificates) => {
-            Ok(Authorities { pem, certificates: certificates.len(), trust: Trust::in_only(&certificates) })
-        }
-        Err(problem) => Err(CredentialsError { path, problem, hint: CA_HINT }),
+    let pem = read_text(&path)?;
+    match certificates(pem.as_bytes()) {
+        Ok(certificates) => Ok(Trust::in_only(pem, &certificates)),
+        Err(problem) => Err(CredentialsError { path, problem }),
     }
 }
 
@@ -236,21 +162,14 @@ fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, String> {
     }
 }
 
-fn read_text(path: &Path, hint: &'static str) -> Result<String, CredentialsError> {
-    let mut text = String::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(FILE_LIMIT + 1).read_to_string(&mut text));
-    let problem = match read {
-        Ok(length) if length as u64 <= FILE_LIMIT => return Ok(text),
-        Ok(_) => "is far too large".to_owned(),
-        Err(error) => format!("cannot be read: {error}"),
-    };
-    Err(CredentialsError { path: path.to_owned(), problem, hint })
+fn read_text(path: &Path) -> Result<String, CredentialsError> {
+    let error = |error| CredentialsError { path: path.to_owned(), problem: format!("cannot be read: {error}") };
+    fs::read_to_string(path).map_err(error)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
     use std::os::unix::fs::symlink;
 
     const CA: &str = include_str!("../../tests/data/ca.crt");
@@ -264,7 +183,7 @@ mod tests {
             let _ = fs::remove_dir_all(&path);
             let mount = Mount(path);
             mount.rotate("..1", token, ca);
-            for file in ["token", "ca.crt", "namespace"] {
+            for file in ["token", "ca.crt"] {
                 symlink(Path::new("..data").join(file), mount.0.join(file)).unwrap();
             }
             mount
@@ -275,7 +194,6 @@ mod tests {
             fs::create_dir_all(&directory).unwrap();
             fs::write(directory.join("token"), token).unwrap();
             fs::write(directory.join("ca.crt"), ca).unwrap();
-            fs::write(directory.join("namespace"), "team-a\n").unwrap();
             symlink(version, self.0.join("..new")).unwrap();
             fs::rename(self.0.join("..new"), self.0.join("..data")).unwrap();
         }
@@ -292,7 +210,7 @@ mod tests {
     }
 
     fn header(credentials: &Credentials) -> String {
-        credentials.current().0.authorization().to_str().unwrap().to_owned()
+        credentials.current().0.to_str().unwrap().to_owned()
     }
 
     #[test]
@@ -300,8 +218,7 @@ mod tests {
         let mount = Mount::new("read", " abc.def-123\n", CA);
         let credentials = mount.open().unwrap();
         assert_eq!(header(&credentials), "Bearer abc.def-123");
-        assert_eq!(credentials.current().1.certificates, 1);
-        assert_eq!(Credentials::read_namespace(&mount.0).unwrap(), "team-a");
+        assert_eq!(credentials.current().1.pem, CA);
     }
 
     #[test]
@@ -322,7 +239,7 @@ mod tests {
         let credentials = mount.open().unwrap();
         mount.rotate("..2", "two", CA);
         let Some(long_ago) = Instant::now().checked_sub(REREAD_AFTER) else { return };
-        credentials.lock().read_at = long_ago;
+        sys::lock(&credentials.state).read_at = long_ago;
         assert_eq!(header(&credentials), "Bearer two");
     }
 
@@ -331,8 +248,9 @@ mod tests {
         let mount = Mount::new("ca", "one", CA);
         let credentials = mount.open().unwrap();
         mount.rotate("..2", "one", &format!("{CA}{CA}"));
-        credentials.refresh();
-        assert_eq!(credentials.current().1.certificates, 2);
+        assert!(credentials.refresh());
+        assert_eq!(credentials.current().1.pem, format!("{CA}{CA}"));
+        assert!(!credentials.refresh());
     }
 
     #[test]
@@ -343,8 +261,13 @@ mod tests {
             mount.rotate(version, token, ca);
             credentials.refresh();
             assert_eq!(header(&credentials), "Bearer one");
-            assert_eq!(credentials.current().1.certificates, 1);
+            assert_eq!(credentials.current().1.pem, CA);
         }
+        mount.rotate("..5", "two", "garbage");
+        credentials.refresh();
+        assert_eq!(header(&credentials), "Bearer two", "a CA that is damaged holds up no token");
+        mount.rotate("..6", "one", CA);
+        credentials.refresh();
         fs::remove_file(mount.0.join("token")).unwrap();
         credentials.refresh();
         assert_eq!(header(&credentials), "Bearer one");
@@ -373,23 +296,21 @@ mod tests {
         }
         let error = Credentials::open("/nowhere").unwrap_err();
         assert!(error.to_string().starts_with("/nowhere/token: cannot be read: No such file"), "{error}");
-        let error = Credentials::read_namespace("/nowhere").unwrap_err();
-        assert!(error.to_string().contains("or set LEASE_NAMESPACE"), "{error}");
     }
 
     #[test]
     fn one_odd_certificate_in_a_bundle_is_passed_over() {
         let damaged = CA.replace("MIIB", "AAAA");
-        let mount = Mount::new("bundle", "t", &format!("{damaged}\n{CA}"));
-        assert_eq!(mount.open().unwrap().current().1.certificates, 1);
+        let bundle = format!("{damaged}\n{CA}");
+        Mount::new("bundle", "t", &bundle).open().unwrap();
+        assert_eq!(certificates(bundle.as_bytes()).unwrap().len(), 1);
     }
 
     #[test]
     fn a_token_is_never_shown() {
         let mount = Mount::new("debug", "secret", CA);
         let credentials = mount.open().unwrap();
-        let (token, authorities) = credentials.current();
-        let shown = format!("{credentials:?} {token:?} {authorities:?} {:?}", token.authorization());
+        let shown = format!("{credentials:?} {:?}", credentials.current());
         assert!(!shown.contains("secret"), "{shown}");
     }
 }

@@ -3,10 +3,10 @@
 //! PURE. The object is kept as it was read, so that a PUT changes the election fields and nothing else (P3):
 //! unknown fields, labels, ownerReferences, `strategy` and `preferredHolder` survive.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use crate::election::{Annotations, Content, Record, Snapshot, Version, parse_version};
-use crate::kube::status::Malformed;
+use crate::election::{Annotations, Content, Record, Snapshot, Version};
+use crate::kube::object;
 use crate::time::WallTime;
 
 /// Which life of which process holds the Lease (P11).
@@ -34,25 +34,18 @@ pub struct Lease {
 
 impl Lease {
     /// Reads a Lease from an answer's body.
-    pub fn parse(body: &[u8]) -> Result<Lease, Malformed> {
-        let object = serde_json::from_slice(body).map_err(|error| Malformed(error.to_string()))?;
-        Lease::from_object(object)
+    pub fn parse(body: &[u8]) -> Result<Lease, String> {
+        Lease::from_object(object::parse(body)?)
     }
 
     /// Reads a Lease from its JSON, as a watch delivers it.
-    pub fn from_object(object: Value) -> Result<Lease, Malformed> {
-        let kind = object.get("kind").and_then(Value::as_str).unwrap_or("Lease");
-        if kind != "Lease" {
-            return Err(Malformed(format!("a Lease was expected, not a {kind:.40}")));
-        }
-        let metadata = object.get("metadata").and_then(Value::as_object);
-        let metadata = metadata.ok_or_else(|| Malformed("a Lease without metadata".to_owned()))?;
-        let text = |key: &str| metadata.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
-        let uid = text("uid").ok_or_else(|| Malformed("a Lease without metadata.uid".to_owned()))?;
-        let mark = |key: &str| Some(metadata.get("annotations")?.get(key)?.as_str()?.to_owned());
+    pub fn from_object(object: Value) -> Result<Lease, String> {
+        let (uid, version) = object::identity(&object, "Lease")?;
+        let annotations = object.pointer("/metadata/annotations");
+        let mark = |key: &str| Some(annotations?.get(key)?.as_str()?.to_owned());
         let snapshot = Snapshot {
-            uid: uid.to_owned(),
-            version: version(text("resourceVersion"))?,
+            uid,
+            version,
             record: record(object.get("spec").unwrap_or(&Value::Null)),
             annotations: Annotations {
                 incarnation: mark(INCARNATION),
@@ -105,17 +98,6 @@ impl Lease {
     }
 }
 
-/// A version that is not a number (KEP-5504), or exceeds 128 bits, cannot be a fencing token: it is refused.
-pub(crate) fn version(text: Option<&str>) -> Result<Version, Malformed> {
-    let text = text.ok_or_else(|| Malformed("no metadata.resourceVersion".to_owned()))?;
-    parse_version(text).ok_or_else(|| {
-        Malformed(format!(
-            "metadata.resourceVersion {text:.50?} is not a decimal number of at most 128 bits without a sign or a \
-             leading zero, as Kubernetes promises (KEP-5504) and fencing tokens need"
-        ))
-    })
-}
-
 /// Reads the election fields; what is absent, null or nonsense is as if it were absent (P4).
 fn record(spec: &Value) -> Record {
     let text = |key: &str| spec.get(key).and_then(Value::as_str);
@@ -131,50 +113,45 @@ fn record(spec: &Value) -> Record {
 
 fn put(object: &mut Value, Content { record, annotations }: &Content) {
     put_annotations(object, annotations);
-    let Some(object) = object.as_object_mut() else { return };
-    let spec = object_at(object, "spec");
-    // A vacant Lease says "", as client-go writes it: other clients stumble over null.
-    spec.insert("holderIdentity".to_owned(), json!(record.holder.as_deref().unwrap_or_default()));
-    spec.insert("leaseTransitions".to_owned(), json!(record.transitions));
-    set_or_remove(spec, "leaseDurationSeconds", record.lease_duration_seconds.map(|seconds| json!(seconds)));
-    set_or_remove(spec, "acquireTime", record.acquire_time.map(|time| json!(time.to_string())));
-    set_or_remove(spec, "renewTime", record.renew_time.map(|time| json!(time.to_string())));
+    let time = |time: Option<WallTime>| time.map(|time| time.to_string());
+    let spec = json!({
+        // A vacant Lease says "", as client-go writes it: other clients stumble over null.
+        "holderIdentity": record.holder.as_deref().unwrap_or_default(),
+        "leaseTransitions": record.transitions,
+        "leaseDurationSeconds": record.lease_duration_seconds,
+        "acquireTime": time(record.acquire_time),
+        "renewTime": time(record.renew_time),
+    });
+    merge(object, json!({ "spec": spec }));
 }
 
 fn put_annotations(object: &mut Value, annotations: &Annotations) {
-    let Some(object) = object.as_object_mut() else { return };
-    let metadata = object_at(object, "metadata");
-    let kept = [
-        (INCARNATION, &annotations.incarnation),
-        (FENCING_TOKEN, &annotations.token),
-        (YIELD_TO, &annotations.yield_to),
-        (YIELDED_TO, &annotations.yielded_to),
-        (SUCCESSOR, &annotations.successor),
-        (SUCCESSOR_REVISION, &annotations.successor_revision),
-        (HOLDER_REVISION, &annotations.holder_revision),
-    ];
-    if kept.iter().any(|(_, mark)| mark.is_some()) || metadata.get("annotations").is_some_and(Value::is_object) {
-        let annotations = object_at(metadata, "annotations");
-        for (key, mark) in kept {
-            set_or_remove(annotations, key, mark.as_ref().map(|mark| json!(mark)));
+    let annotations = json!({
+        INCARNATION: annotations.incarnation,
+        FENCING_TOKEN: annotations.token,
+        YIELD_TO: annotations.yield_to,
+        YIELDED_TO: annotations.yielded_to,
+        SUCCESSOR: annotations.successor,
+        SUCCESSOR_REVISION: annotations.successor_revision,
+        HOLDER_REVISION: annotations.holder_revision,
+    });
+    merge(object, json!({ "metadata": { "annotations": annotations } }));
+}
+
+/// A JSON merge patch (RFC 7396): null removes. What would be made only to be empty is not made.
+fn merge(target: &mut Value, patch: Value) {
+    let Value::Object(patch) = patch else { return *target = patch };
+    for (key, value) in patch {
+        let removes = value.is_null();
+        let mut child = target.get_mut(&key).map(Value::take).unwrap_or_default();
+        merge(&mut child, value);
+        match target.as_object_mut() {
+            Some(target) if removes => drop(target.remove(&key)),
+            Some(target) if !child.is_null() => drop(target.insert(key, child)),
+            None if !child.is_null() => *target = json!({ key: child }),
+            _ => {}
         }
     }
-}
-
-/// The object at `key`; made when there is none, or something else in its place.
-fn object_at<'a>(parent: &'a mut Map<String, Value>, key: &str) -> &'a mut Map<String, Value> {
-    let value = parent.entry(key).or_insert_with(|| json!({}));
-    if !value.is_object() {
-        *value = json!({});
-    }
-    value.as_object_mut().expect("it was made an object just above")
-}
-
-fn set_or_remove(object: &mut Map<String, Value>, key: &str, value: Option<Value>) {
-    match value {
-        Some(value) => object.insert(key.to_owned(), value),
-        None => object.remove(key),
-    };
 }
 
 #[cfg(test)]
@@ -304,7 +281,7 @@ mod tests {
             "340282366920938463463374607431768211456",
         ] {
             let error = Lease::from_object(changed("/metadata/resourceVersion", json!(version))).unwrap_err();
-            assert!(error.0.contains("resourceVersion"), "{version}: {error}");
+            assert!(error.contains("resourceVersion"), "{version}: {error}");
         }
         for version in [json!(8123), json!(null)] {
             assert!(Lease::from_object(changed("/metadata/resourceVersion", version)).is_err());

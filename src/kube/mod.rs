@@ -3,9 +3,9 @@
 //! | file | | |
 //! |---|---|---|
 //! | `request` | PURE | **the audit file**: every call the program can make |
-//! | `lease`, `service`, `pod`, `event` | PURE | the JSON of each resource |
-//! | `status` | PURE | an HTTP answer → what went wrong, in the caller's terms |
-//! | `watch_line` | PURE | a watch's bytes → events |
+//! | `lease`, `service`, `pod`, `event`, `object` | PURE | the JSON of each resource, and what all have |
+//! | `status` | PURE | an HTTP answer, or the lack of one → an error |
+//! | `watch_line` | PURE | a line of a watch → an event |
 //! | `tls_error` | PURE | a TLS error → the algorithm that is not supported |
 //! | `url` | PURE | the URLs that are understood |
 //! | `credentials` | IO | the service account's files, re-read as they rotate |
@@ -43,6 +43,7 @@ pub mod credentials;
 pub mod event;
 pub(crate) mod hash;
 pub mod lease;
+mod object;
 pub mod pod;
 pub mod request;
 pub mod service;
@@ -59,7 +60,7 @@ pub use lease::Lease;
 pub use pod::Pod;
 pub use request::{Purpose, Request, Resource, Verb};
 pub use service::{Fence, Service};
-pub use status::{CallError, Failure, Malformed, Reply, Transport, TransportKind};
+pub use status::{CallError, Reply, TransportKind};
 pub use watch::{Watch, WatchStop};
 pub use watch_line::WatchEvent;
 

@@ -7,42 +7,35 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::kube::hash::fnv_1a;
-use crate::kube::status::Malformed;
 
 /// What a label value may hold at most.
 const LABEL_VALUE_LIMIT: usize = 63;
 
 /// A Pod as the API server stated it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 pub struct Pod {
-    labels: BTreeMap<String, String>,
-}
-
-#[derive(Deserialize)]
-struct PodObject {
     kind: Option<String>,
     metadata: PodMetadata,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 struct PodMetadata {
     labels: Option<BTreeMap<String, String>>,
 }
 
 impl Pod {
     /// Reads a Pod from an answer's body.
-    pub fn parse(body: &[u8]) -> Result<Pod, Malformed> {
-        let PodObject { kind, metadata } =
-            serde_json::from_slice(body).map_err(|error: serde_json::Error| Malformed(error.to_string()))?;
-        match kind {
-            Some(kind) if kind != "Pod" => Err(Malformed(format!("a Pod was expected, not a {kind:.40}"))),
-            _ => Ok(Pod { labels: metadata.labels.unwrap_or_default() }),
+    pub fn parse(body: &[u8]) -> Result<Pod, String> {
+        let pod: Pod = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+        match &pod.kind {
+            Some(kind) if kind != "Pod" => Err(format!("a Pod was expected, not a {kind:.40}")),
+            _ => Ok(pod),
         }
     }
 
     /// The value of the label `key`.
     pub fn label(&self, key: &str) -> Option<&str> {
-        self.labels.get(key).map(String::as_str)
+        self.metadata.labels.as_ref()?.get(key).map(String::as_str)
     }
 }
 

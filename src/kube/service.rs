@@ -9,8 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::election::{Term, Version, parse_version};
-use crate::kube::lease::version;
-use crate::kube::status::Malformed;
+use crate::kube::object;
 
 /// The annotation that holds the [`Fence`].
 pub const FENCE: &str = "leasehold.dev/fence";
@@ -29,52 +28,20 @@ pub struct Service {
     pub selector: BTreeMap<String, String>,
 }
 
-#[derive(Deserialize)]
-struct Object {
-    kind: Option<String>,
-    metadata: Metadata,
-    spec: Option<Spec>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Metadata {
-    uid: String,
-    resource_version: String,
-    annotations: Option<BTreeMap<String, String>>,
-}
-
-#[derive(Deserialize)]
-struct Spec {
-    selector: Option<BTreeMap<String, String>>,
-}
-
 impl Service {
     /// Reads a Service from an answer's body.
-    pub fn parse(body: &[u8]) -> Result<Service, Malformed> {
-        Service::from_parts(serde_json::from_slice(body))
+    pub fn parse(body: &[u8]) -> Result<Service, String> {
+        Service::from_object(&object::parse(body)?)
     }
 
     /// Reads a Service from its JSON, as a watch delivers it.
-    pub fn from_object(object: Value) -> Result<Service, Malformed> {
-        Service::from_parts(serde_json::from_value(object))
-    }
-
-    fn from_parts(object: serde_json::Result<Object>) -> Result<Service, Malformed> {
-        let Object { kind, metadata, spec } = object.map_err(|error| Malformed(error.to_string()))?;
-        match kind {
-            Some(kind) if kind != "Service" => {
-                return Err(Malformed(format!("a Service was expected, not a {kind:.40}")));
-            }
-            _ => {}
-        }
-        let fence = metadata.annotations.as_ref().and_then(|annotations| annotations.get(FENCE));
-        Ok(Service {
-            version: version(Some(&metadata.resource_version))?,
-            fence: fence.and_then(|text| Fence::parse(text)),
-            uid: metadata.uid,
-            selector: spec.and_then(|spec| spec.selector).unwrap_or_default(),
-        })
+    pub fn from_object(object: &Value) -> Result<Service, String> {
+        let (uid, version) = object::identity(object, "Service")?;
+        let fence = object.pointer("/metadata/annotations").and_then(|annotations| annotations.get(FENCE)?.as_str());
+        let selector = object.pointer("/spec/selector").unwrap_or(&Value::Null);
+        let selector = Option::deserialize(selector).map_err(|error| format!("spec.selector: {error}"))?;
+        let (fence, selector) = (fence.and_then(Fence::parse), selector.unwrap_or_default());
+        Ok(Service { version, uid, fence, selector })
     }
 
     /// What the selector demands of the label `key`.

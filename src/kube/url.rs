@@ -59,19 +59,10 @@ impl fmt::Display for Host {
     }
 }
 
-/// The schemes that are understood.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Scheme {
-    /// `http://`
-    Http,
-    /// `https://`
-    Https,
-}
-
 /// A URL whose host is an address or localhost.
 pub struct Url<'a> {
-    /// http or https.
-    pub scheme: Scheme,
+    /// https, else http.
+    pub tls: bool,
     /// Where to connect to.
     pub host: Host,
     /// 80 or 443 where none is given.
@@ -84,9 +75,9 @@ impl<'a> Url<'a> {
     /// Reads it.
     pub fn parse(text: &'a str) -> Result<Url<'a>, Problem> {
         let (scheme, after) = text.split_once("://").ok_or("not a URL; it begins with http:// or https://")?;
-        let (scheme, default_port) = match scheme.to_ascii_lowercase().as_str() {
-            "http" => (Scheme::Http, 80),
-            "https" => (Scheme::Https, 443),
+        let (tls, default_port) = match scheme.to_ascii_lowercase().as_str() {
+            "http" => (false, 80),
+            "https" => (true, 443),
             _ => return Err("not a URL for HTTP; it begins with http:// or https://".into()),
         };
         let (authority, rest) = after.split_at(after.find(['/', '?', '#']).unwrap_or(after.len()));
@@ -106,7 +97,7 @@ impl<'a> Url<'a> {
             None => (authority, default_port),
         };
         let host = Host::parse(host).ok_or("its host must be an IP address or localhost: names are not resolved")?;
-        Ok(Url { scheme, host, port, rest })
+        Ok(Url { tls, host, port, rest })
     }
 
     /// Reads the URL of an API server: no path, and plain HTTP to a loopback address alone, as no token may travel in
@@ -116,9 +107,14 @@ impl<'a> Url<'a> {
         if !matches!(url.rest, "" | "/") {
             return Err("must end after host and port: a path or query is not supported".into());
         }
-        if url.scheme == Scheme::Http && !url.host.ip().is_loopback() {
+        if !url.tls && !url.host.ip().is_loopback() {
             return Err("http:// is for a loopback address only (127.0.0.1, [::1], localhost); use https://".into());
         }
         Ok(url)
+    }
+    /// Scheme, host and port.
+    pub fn origin(&self) -> String {
+        let scheme = if self.tls { "https" } else { "http" };
+        format!("{scheme}://{}:{}", self.host, self.port)
     }
 }

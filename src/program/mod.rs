@@ -113,7 +113,8 @@ fn try_run(config: &Config, signals: Signals) -> Result<ExitCode, String> {
     let mut options = config.access.client_options()?;
     let observed = Arc::clone(&state);
     options.observer = Some(Arc::new(move |call: &ObservedCall<'_>| {
-        observed.metrics.request(call.request.verb.method(), call.code(), call.host, call.duration);
+        let code = call.status().map_or_else(|| "<error>".to_owned(), |status| status.to_string());
+        observed.metrics.request(call.request.verb.method(), code, call.host, call.duration);
     }));
     let Some(credentials) = wait_for_credentials(config, &inbox) else {
         http.stop();

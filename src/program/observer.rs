@@ -12,7 +12,7 @@ use super::metrics::TryResult;
 use super::routing::worker::{RoutingMessage, RoutingWorker};
 use super::state::SharedState;
 use crate::election::{Ending, Event, Snapshot, Version};
-use crate::kube::{CallError, Failure, Purpose};
+use crate::kube::{CallError, Purpose};
 use crate::runtime::{Leadership, Observer, describe};
 use crate::sys::{self, Signal};
 use crate::time::BootTime;
@@ -85,7 +85,7 @@ impl Observer for ProgramObserver<'_> {
         if error.is_none_or(|error| error.status.is_some()) {
             self.state.known().view.ready = true;
         }
-        let conflict = error.is_some_and(|error| error.failure == Failure::Conflict);
+        let conflict = error.is_some_and(|error| error.status == Some(409));
         self.state.metrics.counts().conflicts += u64::from(conflict);
         if purpose == Purpose::Observe && self.state.known().term.is_some() {
             self.state.metrics.counts().slow_paths += 1;

@@ -4,7 +4,7 @@
 
 use log::{debug, info, warn};
 
-use crate::kube::{CallError, Failure, Request, Resource, Verb};
+use crate::kube::{CallError, Request, Resource, Verb};
 
 /// So many different errors are told apart from new ones. In an outage a few kinds of call fail by turns.
 const REMEMBERED: usize = 8;
@@ -20,13 +20,12 @@ impl ErrorLog {
     /// A call failed. What belongs to an election is no complaint: a conflict, a Lease that is not there yet.
     pub(crate) fn about(&mut self, request: &Request, error: &CallError) {
         let Request { verb, resource, name, namespace, .. } = request;
-        match (&error.failure, verb, resource) {
-            (Failure::Conflict | Failure::AlreadyExists, ..) => self.settled(request),
-            (Failure::NotFound, Verb::Get, Resource::Lease) => self.settled(request),
-            (Failure::NotFound, ..) => {
+        match (error.status, verb, resource) {
+            (Some(409), ..) | (Some(404), Verb::Get, Resource::Lease) => self.settled(request),
+            (Some(404), ..) => {
                 self.complain(request, format!("{error}; there is no {resource:?} {name} in namespace {namespace}"));
             }
-            (Failure::Forbidden(_), ..) => self.complain(request, format!("{error}; {}", request.missing_rule())),
+            (Some(403), ..) => self.complain(request, format!("{error}; {}", request.missing_rule())),
             _ => self.complain(request, error.to_string()),
         }
     }
@@ -56,11 +55,10 @@ impl ErrorLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kube::{Purpose, Transport, TransportKind, request};
+    use crate::kube::{Purpose, TransportKind, request};
 
     fn timed_out(request: &Request) -> CallError {
-        let timeout = Transport { kind: TransportKind::Timeout, sent: true, text: String::new() };
-        CallError::new(request, Failure::Transport(timeout))
+        CallError::transport(request, TransportKind::Timeout, true, "")
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use serde_json::Value;
 
 use crate::election::{Answer, CallFailure, CallKind, LeaseRequest, Snapshot};
-use crate::kube::{CallError, Failure, Lease, Malformed, Purpose, Reply, Request, Verb, request};
+use crate::kube::{CallError, Lease, Purpose, Reply, Request, Verb, request};
 
 /// The election asks to replace the newest version it knows; an event that overtook it may have brought a newer one.
 const KEPT: usize = 3;
@@ -60,7 +60,7 @@ impl LeaseStore {
     /// # Errors
     ///
     /// It is no Lease.
-    pub fn seen(&mut self, object: Value) -> Result<Snapshot, Malformed> {
+    pub fn seen(&mut self, object: Value) -> Result<Snapshot, String> {
         Ok(self.keep(Lease::from_object(object)?))
     }
 
@@ -89,12 +89,12 @@ fn purpose(kind: CallKind) -> Purpose {
 ///
 /// All others.
 pub fn failure(error: &CallError) -> Result<Answer, CallFailure> {
-    let retry_after = error.failure.retry_after();
-    match (error.verb, &error.failure) {
-        (Verb::Get, Failure::NotFound) => Ok(Answer::Absent),
+    let retry_after = error.retry_after;
+    match (error.verb, error.status) {
+        (Verb::Get, Some(404)) => Ok(Answer::Absent),
         // A replacement carries a uid: the Lease it was read from is gone.
-        (Verb::Update, Failure::NotFound) => Err(CallFailure::Conflict),
-        (_, Failure::Conflict | Failure::AlreadyExists) => Err(CallFailure::Conflict),
+        (Verb::Update, Some(404)) => Err(CallFailure::Conflict),
+        (_, Some(409)) => Err(CallFailure::Conflict),
         _ if error.may_have_been_applied() => Err(CallFailure::Unknown { retry_after }),
         _ => Err(CallFailure::Refused { retry_after }),
     }
@@ -104,7 +104,7 @@ pub fn failure(error: &CallError) -> Result<Answer, CallFailure> {
 mod tests {
     use super::*;
     use crate::election::{Content, Record};
-    use crate::kube::{Transport, TransportKind};
+    use crate::kube::TransportKind;
     use serde_json::json;
 
     fn lease(version: u64) -> Value {
@@ -173,8 +173,7 @@ mod tests {
                 assert_eq!(answer(&mut store, call, Err(error)), expected, "{status} to {:?}", call.verb);
             }
         }
-        let timeout = Transport { kind: TransportKind::Timeout, sent: true, text: String::new() };
-        let error = CallError::new(&replace, Failure::Transport(timeout));
+        let error = CallError::transport(&replace, TransportKind::Timeout, true, "");
         assert_eq!(answer(&mut store, &replace, Err(error)), unknown);
         let garbage = Ok(Reply { status: 200, body: b"{".to_vec() });
         assert_eq!(answer(&mut store, &replace, garbage), unknown, "applied, for all we know");

@@ -11,8 +11,8 @@ use log::{debug, info, warn};
 use serde_json::Value;
 
 use super::STACK;
-use crate::election::{Jitter, Version, parse_version};
-use crate::kube::{CallError, Client, Failure, Request, Transport, TransportKind, Watch, WatchEvent, WatchStop};
+use crate::election::{Jitter, Version};
+use crate::kube::{CallError, Client, Request, TransportKind, Watch, WatchEvent, WatchStop};
 use crate::sys;
 use crate::time::BootTime;
 
@@ -132,7 +132,7 @@ impl Watcher {
 
     fn begin(&mut self, from: Version, now: BootTime) {
         self.not_before = now + Jitter::new(sys::random_u64()).around(self.subject.retry_period);
-        let (subject, stop) = (Arc::clone(&self.subject), WatchStop::new());
+        let (subject, stop) = (Arc::clone(&self.subject), WatchStop::default());
         self.running = Some(stop.clone());
         self.seen = from;
         let run = move || subject.watch(&stop, from);
@@ -166,18 +166,18 @@ impl Watcher {
     /// Logs each failure once, and sees to the pause that it calls for.
     fn note_end(&mut self, error: &CallError, now: BootTime) {
         let watched = &self.watched;
-        match &error.failure {
+        match error.status {
             // No failure: the next watch begins without that version.
-            Failure::Gone => self.forgotten = self.seen,
-            Failure::Forbidden(_) => {
+            Some(410) => self.forgotten = self.seen,
+            Some(403) => {
                 self.not_before = now + LONGEST_PAUSE;
                 if !mem::replace(&mut self.forbidden, true) {
                     let rule = (self.subject.request)(self.seen, LASTING).missing_rule();
                     warn!("cannot watch {watched}, polling instead: {error}; {rule}");
                 }
             }
-            failure => {
-                let asked = failure.retry_after().unwrap_or_default().min(LONGEST_PAUSE);
+            _ => {
+                let asked = error.retry_after.unwrap_or_default().min(LONGEST_PAUSE);
                 self.not_before = self.not_before.max(now + asked);
                 if self.failed || self.warned.is_some_and(|at| now.since(at) < WARN_AGAIN) {
                     return debug!("the watch on {watched} failed: {error}");
@@ -220,15 +220,15 @@ impl Subject {
             let begun = sys::boot_time();
             let ended = Watch::open(&self.client, &request, OPENING, stop).and_then(|watch| {
                 tell(WatchChange::Up);
-                listen(watch, &mut from, tell).map_err(|failure| CallError::in_watch(&request, failure))
+                listen(watch, &mut from, tell)
             });
             let lasted = sys::boot_time().since(begun);
             match ended {
                 Ok(()) if lasted >= SHORTEST.max(self.retry_period) => {}
                 Ok(()) => {
                     let text = format!("the server ended it after {lasted:.1?}");
-                    let cut = Transport { kind: TransportKind::Cut, sent: true, text };
-                    return tell(WatchChange::Down(CallError::new(&request, Failure::Transport(cut))));
+                    let cut = CallError::transport(&request, TransportKind::Cut, true, &text);
+                    return tell(WatchChange::Down(cut));
                 }
                 Err(error) => return tell(WatchChange::Down(error)),
             }
@@ -237,28 +237,21 @@ impl Subject {
 }
 
 /// Until the server ends it in good order; then `from` is where to go on.
-fn listen(watch: Watch, from: &mut Version, tell: impl Fn(WatchChange)) -> Result<(), Failure> {
+fn listen(watch: Watch, from: &mut Version, tell: impl Fn(WatchChange)) -> Result<(), CallError> {
     for event in watch {
-        match event {
-            WatchEvent::Modified(object) => {
-                *from = version_of(&object)?;
-                tell(WatchChange::Object(*from, object));
+        match event? {
+            WatchEvent::Modified(version, object) => {
+                *from = version;
+                tell(WatchChange::Object(version, object));
             }
-            WatchEvent::Deleted(object) => {
-                *from = version_of(&object)?;
-                tell(WatchChange::Deleted(*from));
+            WatchEvent::Deleted(version) => {
+                *from = version;
+                tell(WatchChange::Deleted(version));
             }
             WatchEvent::Bookmark(version) => *from = version,
-            WatchEvent::Gone => return Err(Failure::Gone),
-            WatchEvent::Failed(failure) => return Err(failure),
         }
     }
     Ok(())
-}
-
-fn version_of(object: &Value) -> Result<Version, Failure> {
-    let text = object.pointer("/metadata/resourceVersion").and_then(Value::as_str);
-    text.and_then(parse_version).ok_or_else(|| Failure::Malformed("in a watch: no resourceVersion".into()))
 }
 
 #[cfg(test)]
@@ -281,7 +274,7 @@ mod tests {
     /// An open one that has brought version 50.
     fn open_watcher() -> (Watcher, WatchStop) {
         let mut watcher = watcher();
-        let stop = WatchStop::new();
+        let stop = WatchStop::default();
         (watcher.up, watcher.seen, watcher.running) = (true, 50, Some(stop.clone()));
         (watcher, stop)
     }
@@ -291,8 +284,7 @@ mod tests {
     }
 
     fn cut() -> CallError {
-        let transport = Transport { kind: TransportKind::Cut, sent: true, text: "connection reset".into() };
-        CallError::new(&watch(41, LASTING), Failure::Transport(transport))
+        CallError::transport(&watch(41, LASTING), TransportKind::Cut, true, "connection reset")
     }
 
     #[test]

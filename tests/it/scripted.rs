@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use leasehold::kube::request::{self, Request};
-use leasehold::kube::{CallError, Client, ClientOptions, Failure, Purpose, TransportKind};
+use leasehold::kube::{CallError, Client, ClientOptions, Purpose, TransportKind};
 use serde_json::json;
 
 /// Ends a hang; decides nothing.
@@ -146,10 +146,7 @@ pub fn put() -> Request {
 
 #[track_caller]
 pub fn transport(error: &CallError) -> (TransportKind, bool) {
-    match &error.failure {
-        Failure::Transport(transport) => (transport.kind, transport.sent),
-        other => panic!("{other:?}"),
-    }
+    (error.transport.unwrap_or_else(|| panic!("{error:?}")), error.sent)
 }
 
 /// A service account's directory with a token and a CA; removed at the end.

@@ -10,7 +10,7 @@ use leasehold::election::{Annotations, Content, Record};
 use leasehold::kube::event::{Subject, event};
 use leasehold::kube::service::selector_patch;
 use leasehold::kube::{
-    Client, ClientOptions, Credentials, Failure, Fence, Lease, Pod, Purpose, Service, TransportKind, Watch, WatchEvent,
+    Client, ClientOptions, Credentials, Fence, Lease, Pod, Purpose, Service, TransportKind, Watch, WatchEvent,
     WatchStop, request,
 };
 use leasehold::time::WallTime;
@@ -86,11 +86,11 @@ fn held_by(holder: &str) -> Content {
 fn a_lease_is_created_read_replaced_and_never_written_blindly() {
     let setup = Setup::new("lease");
     let missing = setup.client.call(&get(), LONG).unwrap_err();
-    assert_eq!(missing.failure, Failure::NotFound);
+    assert_eq!(missing.status, Some(404));
 
     let created = setup.create_lease();
     let again = request::create_lease("ns", "web", &Lease::new_object("ns", "web", &held_by("x")), Purpose::Acquire);
-    assert_eq!(setup.client.call(&again, LONG).unwrap_err().failure, Failure::AlreadyExists);
+    assert_eq!(setup.client.call(&again, LONG).unwrap_err().status, Some(409));
     assert_eq!(setup.lease(), created);
     assert_eq!(created.snapshot().record, held_by("web-0").record);
 
@@ -100,7 +100,7 @@ fn a_lease_is_created_read_replaced_and_never_written_blindly() {
     assert_eq!((reply.status, replaced.snapshot().record.holder.as_deref()), (200, Some("web-1")));
     assert!(replaced.version() > created.version());
     let stale = setup.client.call(&replace, LONG).unwrap_err();
-    assert_eq!(stale.failure, Failure::Conflict, "{stale}");
+    assert_eq!(stale.status, Some(409), "{stale}");
     assert!(stale.to_string().contains("409 Conflict: "), "{stale}");
 }
 
@@ -124,7 +124,7 @@ fn a_pod_is_labelled_and_a_service_pointed_at_it() {
     let after = service();
     assert_eq!((after.selector_value("pod"), after.selector_value("app")), (Some("web-0"), Some("web")));
     assert_eq!(after.fence, Some(fence));
-    assert_eq!(setup.client.call(&patch, LONG).unwrap_err().failure, Failure::Conflict, "its version is past");
+    assert_eq!(setup.client.call(&patch, LONG).unwrap_err().status, Some(409), "its version is past");
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn a_refused_token_is_read_again_at_once_and_tried_once() {
 
     setup.server.revoke_token(&setup.token());
     let error = setup.client.call(&get(), LONG).unwrap_err();
-    assert_eq!(error.failure, Failure::Unauthorized);
+    assert_eq!(error.status, Some(401));
     assert_eq!(setup.server.requests().len(), 5, "two tries, no more");
     assert!(!error.to_string().contains("token-"), "{error}");
 }
@@ -225,11 +225,11 @@ fn a_watch_tells_of_a_change_and_can_be_stopped() {
     let setup = Setup::new("watch");
     let created = setup.create_lease();
     let watching = request::watch_lease("ns", "web", created.version(), Duration::from_secs(60), Purpose::Observe);
-    let stop = WatchStop::new();
+    let stop = WatchStop::default();
     let mut watch = Watch::open(&setup.client, &watching, LONG, &stop).unwrap();
     let replace = request::replace_lease("ns", "web", &created.with(&held_by("web-1")), Purpose::Acquire);
     let reply = setup.client.call(&replace, LONG).unwrap();
-    let Some(WatchEvent::Modified(object)) = watch.next() else { panic!("no event") };
+    let Some(Ok(WatchEvent::Modified(_, object))) = watch.next() else { panic!("no event") };
     assert_eq!(Lease::from_object(object).unwrap(), reply.parse(&replace, Lease::parse).unwrap());
     let reading = thread::spawn(move || watch.next());
     stop.stop();
@@ -244,9 +244,9 @@ fn a_watch_retries_a_refused_token_and_reports_a_forgotten_version() {
     setup.new_token();
     setup.server.revoke_token(&old);
     let watching = request::watch_lease("ns", "web", created.version(), Duration::from_secs(60), Purpose::Observe);
-    let mut watch = Watch::open(&setup.client, &watching, LONG, &WatchStop::new()).unwrap();
+    let mut watch = Watch::open(&setup.client, &watching, LONG, &WatchStop::default()).unwrap();
     setup.server.watches().expire();
-    assert_eq!(watch.next(), Some(WatchEvent::Gone));
+    assert_eq!(watch.next().unwrap().unwrap_err().status, Some(410));
     assert_eq!(watch.next(), None);
 }
 

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use leasehold::kube::request::{self, Request};
-use leasehold::kube::{CallError, Failure, Purpose, TransportKind, Watch, WatchEvent, WatchStop};
+use leasehold::kube::{CallError, Purpose, TransportKind, Watch, WatchEvent, WatchStop};
 use serde_json::{Value, json};
 
 use crate::scripted::{Connection, LONG, SHORT, Server, get, ok, status, transport};
@@ -16,12 +16,12 @@ fn watch() -> Request {
 }
 
 fn open(server: &Server) -> Result<Watch, CallError> {
-    Watch::open(&server.client(), &watch(), LONG, &WatchStop::new())
+    Watch::open(&server.client(), &watch(), LONG, &WatchStop::default())
 }
 
 /// One whose answer has begun in time: on a slow machine some do not.
 fn opened_within(server: &Server, request: &Request, limit: Duration) -> Watch {
-    std::iter::repeat_with(|| Watch::open(&server.client(), request, limit, &WatchStop::new()))
+    std::iter::repeat_with(|| Watch::open(&server.client(), request, limit, &WatchStop::default()))
         .find_map(Result::ok)
         .expect("endless")
 }
@@ -63,10 +63,10 @@ fn events_come_out_whole_wherever_the_stream_is_cut() {
     for size in [1, 2, 7, 64, stream.len()] {
         let pieces = stream.as_bytes().chunks(size).map(|piece| String::from_utf8(piece.into()).unwrap());
         let server = streaming(pieces.collect(), properly);
-        let events: Vec<WatchEvent> = open(&server).unwrap().collect();
+        let events: Vec<_> = open(&server).unwrap().collect();
         assert_eq!(
             events,
-            [WatchEvent::Modified(object("42")), WatchEvent::Bookmark(50), WatchEvent::Deleted(object("51"))]
+            [Ok(WatchEvent::Modified(42, object("42"))), Ok(WatchEvent::Bookmark(50)), Ok(WatchEvent::Deleted(51))]
         );
         assert!(server.seen()[0].head.starts_with(&format!("GET {} HTTP/1.1", watch().path)));
     }
@@ -75,33 +75,34 @@ fn events_come_out_whole_wherever_the_stream_is_cut() {
 #[test]
 fn a_watch_that_ends_properly_differs_from_one_that_breaks() {
     let server = streaming(vec![event("MODIFIED", "42")], Connection::close);
-    let events: Vec<WatchEvent> = open(&server).unwrap().collect();
+    let events: Vec<_> = open(&server).unwrap().collect();
     assert_eq!(events.len(), 2, "{events:?}");
-    let WatchEvent::Failed(Failure::Transport(transport)) = &events[1] else { panic!("{events:?}") };
-    assert_eq!(transport.kind, TransportKind::Cut);
+    assert_eq!(transport(events[1].as_ref().unwrap_err()).0, TransportKind::Cut);
 }
 
 #[test]
 fn nothing_comes_after_gone_or_nonsense() {
     let expired = r#"{"type":"ERROR","object":{"kind":"Status","code":410,"reason":"Expired"}}"#;
     let server = streaming(vec![format!("{expired}\n{}", event("MODIFIED", "42"))], Connection::hang);
-    assert_eq!(open(&server).unwrap().collect::<Vec<_>>(), [WatchEvent::Gone]);
+    let events: Vec<_> = open(&server).unwrap().collect();
+    assert!(matches!(&events[..], [Err(CallError { status: Some(410), .. })]), "{events:?}");
     let server = streaming(vec![format!("nonsense\n{}", event("MODIFIED", "42"))], Connection::hang);
-    let events: Vec<WatchEvent> = open(&server).unwrap().collect();
-    assert!(matches!(&events[..], [WatchEvent::Failed(Failure::Malformed(_))]), "{events:?}");
+    let events: Vec<_> = open(&server).unwrap().collect();
+    assert!(matches!(&events[..], [Err(CallError { status: Some(200), transport: None, .. })]), "{events:?}");
 }
 
 #[test]
 fn a_line_without_end_is_refused() {
     let server = streaming(vec!["x".repeat(10 << 20)], Connection::hang);
-    let events: Vec<WatchEvent> = open(&server).unwrap().collect();
-    assert!(matches!(&events[..], [WatchEvent::Failed(Failure::Malformed(_))]), "{events:?}");
+    let events: Vec<_> = open(&server).unwrap().collect();
+    let [Err(error)] = &events[..] else { panic!("{events:?}") };
+    assert_eq!(transport(error), (TransportKind::Protocol, true));
 }
 
 #[test]
 fn refusals_are_told_when_it_is_opened() {
     for (code, reason) in [(403, "Forbidden"), (410, "Expired"), (429, "TooManyRequests"), (500, "InternalError")] {
-        let error = open(&Server::always(status(code, reason))).unwrap_err();
+        let error = open(&Server::always(status(code, reason))).err().unwrap();
         assert_eq!((error.status, &*error.reason), (Some(code), reason));
     }
 }
@@ -109,7 +110,7 @@ fn refusals_are_told_when_it_is_opened() {
 #[test]
 fn the_answer_must_begin_in_time_but_may_then_take_its_time() {
     let server = Server::start(Connection::hang);
-    let error = Watch::open(&server.client(), &watch(), SHORT, &WatchStop::new()).unwrap_err();
+    let error = Watch::open(&server.client(), &watch(), SHORT, &WatchStop::default()).err().unwrap();
     assert_eq!(transport(&error).0, TransportKind::Timeout);
 
     // An event that comes later than the opening's limit, counted from the opening. The sleep's length decides
@@ -123,7 +124,7 @@ fn the_answer_must_begin_in_time_but_may_then_take_its_time() {
         properly(connection);
     });
     let watch = opened_within(&server, &watch(), limit);
-    assert_eq!(watch.collect::<Vec<_>>(), [WatchEvent::Modified(object("42"))]);
+    assert_eq!(watch.collect::<Vec<_>>(), [Ok(WatchEvent::Modified(42, object("42")))]);
 }
 
 #[test]
@@ -131,17 +132,17 @@ fn it_ends_by_itself_some_time_after_the_server_should_have_ended_it() {
     let server = streaming(vec![event("MODIFIED", "42")], Connection::hang);
     let request = Request { lasting: Some(SHORT), ..watch() };
     let watch = opened_within(&server, &request, SHORT);
-    let events: Vec<WatchEvent> = watch.collect();
-    let Some(WatchEvent::Failed(Failure::Transport(transport))) = events.last() else { panic!("{events:?}") };
-    assert_eq!(transport.kind, TransportKind::Timeout);
+    let events: Vec<_> = watch.collect();
+    let Some(Err(error)) = events.last() else { panic!("{events:?}") };
+    assert_eq!(transport(error).0, TransportKind::Timeout);
 }
 
 #[test]
 fn another_thread_stops_a_read_that_blocks() {
     let server = streaming(vec![event("MODIFIED", "42")], Connection::hang);
-    let stop = WatchStop::new();
+    let stop = WatchStop::default();
     let mut watch = Watch::open(&server.client(), &watch(), LONG, &stop).unwrap();
-    assert_eq!(watch.next(), Some(WatchEvent::Modified(object("42"))));
+    assert_eq!(watch.next(), Some(Ok(WatchEvent::Modified(42, object("42")))));
     let reading = thread::spawn(move || watch.next());
     stop.stop();
     assert_eq!(reading.join().unwrap(), None, "stopped is not failed");
@@ -156,16 +157,16 @@ fn another_thread_stops_an_opening_that_blocks_and_every_later_one() {
         asked.lock().unwrap().send(()).unwrap();
         connection.hang();
     });
-    let (client, stop) = (Arc::new(server.client()), WatchStop::new());
+    let (client, stop) = (Arc::new(server.client()), WatchStop::default());
     let opening = thread::spawn({
         let (client, stop) = (Arc::clone(&client), stop.clone());
         move || Watch::open(&client, &watch(), LONG * 10, &stop)
     });
     was_asked.recv_timeout(LONG).unwrap();
     stop.stop();
-    let error = opening.join().unwrap().unwrap_err();
-    assert_eq!(transport(&error).0, TransportKind::Stopped, "{error}");
-    let error = Watch::open(&client, &watch(), LONG, &stop).unwrap_err();
+    let error = opening.join().unwrap().err().unwrap();
+    assert_eq!(transport(&error).0, TransportKind::Cut, "{error}");
+    let error = Watch::open(&client, &watch(), LONG, &stop).err().unwrap();
     assert_eq!(transport(&error), (TransportKind::Stopped, false), "{error}");
 }
 
@@ -180,7 +181,7 @@ fn stopping_a_watch_leaves_the_clients_calls_alone() {
             }
         }
     });
-    let (client, stop) = (server.client(), WatchStop::new());
+    let (client, stop) = (server.client(), WatchStop::default());
     client.call(&get(), LONG).unwrap();
     let watch = Watch::open(&client, &watch(), LONG, &stop).unwrap();
     stop.stop();

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use leasehold::election::{Answer, CallFailure, CallKind, Input, LeaseRequest, Mutant};
-use leasehold::kube::{Failure, Fence, Service};
+use leasehold::kube::{Fence, Service};
 use leasehold::program::routing;
 
 /// The key of a Pod's label and of the Service's selector.
@@ -181,8 +181,10 @@ pub trait Api: Sized {
     /// Of a patch of the Service; `None` for any other call.
     fn route_conditions(call: &Self::RouteCall) -> Option<Conditions>;
     fn serve_route(&mut self, call: &Self::RouteCall) -> Self::RouteReply;
-    fn decode_route(call: &Self::RouteCall, outcome: Outcome<Self::RouteReply>)
-    -> Result<routing::RouteReply, Failure>;
+    fn decode_route(
+        call: &Self::RouteCall,
+        outcome: Outcome<Self::RouteReply>,
+    ) -> Result<routing::RouteReply, Option<u16>>;
     fn service(&self) -> Option<ServiceFacts>;
     fn edit_service(&mut self, edit: &ServiceEdit);
     /// From now on, until it is called again.

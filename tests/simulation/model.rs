@@ -7,7 +7,6 @@ use std::time::Duration;
 use leasehold::election::{
     Annotations, Answer, CallFailure, CallKind, Content, Input, LeaseRequest, Mutant, Record, Snapshot, Version,
 };
-use leasehold::kube::Failure;
 use leasehold::program::routing;
 use leasehold::time::WallTime;
 
@@ -142,7 +141,7 @@ impl Api for Model {
     type Event = Event;
     type Stream = Watch;
     type RouteCall = RouteCall;
-    type RouteReply = Result<routing::RouteReply, Failure>;
+    type RouteReply = Result<routing::RouteReply, Option<u16>>;
 
     fn new(_: u64) -> Model {
         let mut model = Model { version: 99, ..Model::default() };
@@ -253,10 +252,10 @@ impl Api for Model {
             }
             routing::RouteRequest::GetService => {}
             routing::RouteRequest::PatchService { version, uid, fence } => {
-                let service = self.service.as_mut().ok_or(Failure::NotFound)?;
+                let service = self.service.as_mut().ok_or(Some(404))?;
                 let refused = self.misbehaviour == Some(Misbehaviour::Conflicts);
                 if refused || service.version != *version || service.uid != *uid {
-                    return Err(Failure::Conflict);
+                    return Err(Some(409));
                 }
                 self.version += 1;
                 service.version = self.version;
@@ -269,14 +268,14 @@ impl Api for Model {
                 }
             }
         }
-        let service = self.service.as_ref().ok_or(Failure::NotFound)?;
+        let service = self.service.as_ref().ok_or(Some(404))?;
         Ok(routing::RouteReply::Service(service.view()))
     }
 
     fn decode_route(_: &RouteCall, outcome: Outcome<Self::RouteReply>) -> Self::RouteReply {
         match outcome {
             Outcome::Reply(reply) => reply,
-            _ => Err(Failure::Unavailable { status: 503, retry_after: None }),
+            _ => Err(Some(503)),
         }
     }
 

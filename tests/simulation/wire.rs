@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use leasehold::election::{Answer, CallFailure, CallKind, Input, LeaseRequest, Mutant};
 use leasehold::kube::service::selector_patch;
-use leasehold::kube::{self, CallError, Failure, Purpose, Transport, TransportKind, WatchEvent, request};
+use leasehold::kube::{self, CallError, Purpose, TransportKind, WatchEvent, request};
 use leasehold::program::routing;
 use leasehold::runtime::lease_store::{self, LeaseStore};
 use leasehold::time::WallTime;
@@ -67,10 +67,7 @@ impl Wire {
 
 /// What the client's code makes of an outcome.
 pub fn result_of(call: &kube::Request, outcome: Outcome<Reply>) -> Result<kube::Reply, CallError> {
-    let broken = |kind, sent| {
-        let transport = Transport { kind, sent, text: "simulated".to_owned() };
-        Err(CallError::new(call, Failure::Transport(transport)))
-    };
+    let broken = |kind, sent| Err(CallError::transport(call, kind, sent, "simulated"));
     match outcome {
         Outcome::Reply(Reply { status: status @ 200..300, body }) => Ok(kube::Reply { status, body: body.to_vec() }),
         Outcome::Reply(Reply { status, body }) => Err(CallError::from_answer(call, status, None, &body)),
@@ -82,6 +79,10 @@ pub fn result_of(call: &kube::Request, outcome: Outcome<Reply>) -> Result<kube::
         Outcome::Reset => broken(TransportKind::Cut, true),
         Outcome::TimedOut => broken(TransportKind::Timeout, true),
     }
+}
+
+fn watch_from(version: u128) -> kube::Request {
+    request::watch_lease(NAMESPACE, NAME, version, std::time::Duration::from_secs(300), Purpose::Observe)
 }
 
 fn version(object: &Value) -> Option<u128> {
@@ -145,10 +146,10 @@ impl Api for Wire {
     }
 
     fn decode_event(client: &mut Client, line: &Arc<[u8]>) -> Option<Input> {
-        match WatchEvent::parse(line) {
-            WatchEvent::Modified(object) => client.store.seen(object).ok().map(Input::Seen),
-            WatchEvent::Deleted(object) => version(&object).map(Input::Deleted),
-            WatchEvent::Bookmark(_) | WatchEvent::Gone | WatchEvent::Failed(_) => None,
+        match WatchEvent::parse(&watch_from(0), line) {
+            Ok(WatchEvent::Modified(_, object)) => client.store.seen(object).ok().map(Input::Seen),
+            Ok(WatchEvent::Deleted(version)) => Some(Input::Deleted(version)),
+            Ok(WatchEvent::Bookmark(_)) | Err(_) => None,
         }
     }
 
@@ -165,8 +166,7 @@ impl Api for Wire {
     }
 
     fn open(&mut self, from: u128) -> Option<Watch> {
-        let lasting = std::time::Duration::from_secs(300);
-        let call = request::watch_lease(NAMESPACE, NAME, from, lasting, kube::Purpose::Observe);
+        let call = watch_from(from);
         self.store.handle(&store::Request::new(call.verb.method(), call.path), 0).watch
     }
 
@@ -199,7 +199,7 @@ impl Api for Wire {
         self.handle(call, 0)
     }
 
-    fn decode_route(call: &kube::Request, outcome: Outcome<Reply>) -> Result<routing::RouteReply, Failure> {
+    fn decode_route(call: &kube::Request, outcome: Outcome<Reply>) -> Result<routing::RouteReply, Option<u16>> {
         let read = result_of(call, outcome).and_then(|reply| {
             if call.resource == kube::Resource::Pod {
                 let pod = reply.parse(call, kube::Pod::parse)?;
@@ -207,7 +207,7 @@ impl Api for Wire {
             }
             Ok(routing::RouteReply::Service(reply.parse(call, kube::Service::parse)?))
         });
-        read.map_err(|error| error.failure)
+        read.map_err(|error| error.status)
     }
 
     fn service(&self) -> Option<ServiceFacts> {

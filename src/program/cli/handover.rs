@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{CALL_LIMIT, Outcome, get_lease, print_line, with_client};
 use crate::election::{Annotations, Content, Snapshot};
 use crate::environment::LeaseAccess;
-use crate::kube::{Client, Failure, Purpose, request};
+use crate::kube::{Client, Purpose, request};
 use crate::program::config::YieldConfig;
 use crate::sys;
 use crate::time::human;
@@ -60,7 +60,7 @@ fn ask(access: &LeaseAccess, client: &Client, to: &str) -> Result<(String, Durat
         let request = request::replace_lease(namespace, lease_name, &lease.with(&content), Purpose::Yield);
         match client.call(&request, CALL_LIMIT) {
             Ok(_) => return Ok((holder, lease_duration)),
-            Err(error) if error.failure == Failure::Conflict => {}
+            Err(error) if error.status == Some(409) => {}
             Err(error) => return Err(error.to_string()),
         }
     }

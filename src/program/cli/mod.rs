@@ -15,7 +15,7 @@ pub(super) use self::install::install;
 pub(super) use self::status::status;
 use crate::environment::LeaseAccess;
 use crate::kube::audit::AT_THE_END;
-use crate::kube::{Client, Failure, Lease, Purpose, request};
+use crate::kube::{Client, Lease, Purpose, request};
 use crate::program::config::LogConfig;
 use crate::program::log;
 
@@ -41,7 +41,7 @@ fn get_lease(access: &LeaseAccess, client: &Client, purpose: Purpose) -> Result<
     let request = request::get_lease(&access.namespace, &access.lease_name, purpose);
     match client.call(&request, CALL_LIMIT).and_then(|reply| reply.parse(&request, Lease::parse)) {
         Ok(lease) => Ok(Some(lease)),
-        Err(error) if error.failure == Failure::NotFound => Ok(None),
+        Err(error) if error.status == Some(404) => Ok(None),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -195,7 +195,7 @@ impl LeaseStatus<'_> {
                 self.lease = read.map(|read| read.snapshot()).or(self.lease.take());
             }
             (_, WatchChange::Object(_, object)) => {
-                let read = Service::from_object(object).ok().filter(|read| known < Some(read.version));
+                let read = Service::from_object(&object).ok().filter(|read| known < Some(read.version));
                 self.service = read.map(Ok).or(self.service.take());
             }
             (_, WatchChange::Up | WatchChange::Down(_)) => {}

@@ -6,7 +6,7 @@ use log::LevelFilter;
 
 use super::LogFormat;
 use crate::environment::shown;
-use crate::environment::value::{Problem, Scheme, Url, dns_subdomain};
+use crate::environment::value::{Problem, Url, dns_subdomain};
 use crate::kube::url::digits;
 
 /// A port to listen on; 0 is any free one.
@@ -71,8 +71,8 @@ pub(super) fn label_key(text: &str) -> Result<String, Problem> {
 
 /// The URL whose answer tells whether the workload is healthy.
 pub(super) fn health_url(text: &str) -> Result<String, Problem> {
-    let Url { scheme, host, port, rest } = Url::parse(text)?;
-    if scheme != Scheme::Http || !host.ip().is_loopback() {
+    let Url { tls, host, port, rest } = Url::parse(text)?;
+    if tls || !host.ip().is_loopback() {
         return Err("must be http:// to a loopback address (127.0.0.1, [::1], localhost): it asks a neighbour in the \
                     same Pod"
             .into());

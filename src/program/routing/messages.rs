@@ -3,7 +3,7 @@
 //! PURE: data only.
 
 use crate::election::Version;
-use crate::kube::{Failure, Fence, Service};
+use crate::kube::{Fence, Service};
 use crate::time::BootTime;
 
 /// A call to the API.
@@ -44,8 +44,8 @@ pub enum RouteInput {
     Lead(Fence),
     /// The term has ended.
     Lost,
-    /// The call under way was answered, or failed: it may have been applied.
-    Reply(Result<RouteReply, Failure>),
+    /// The call under way was answered, or failed, with this status if one came: it may have been applied.
+    Reply(Result<RouteReply, Option<u16>>),
     /// The watch delivered a version of the Service.
     Seen(Service),
     /// The watch saw the Service deleted.

@@ -26,7 +26,7 @@ use std::time::Duration;
 #[cfg(feature = "mutants")]
 use crate::election::Mutant;
 use crate::election::{Version, mutant};
-use crate::kube::{Failure, Fence, Service};
+use crate::kube::{Fence, Service};
 use crate::time::BootTime;
 
 pub use messages::{RouteEvent, RouteInput, RouteOutput, RouteReply, RouteRequest};
@@ -220,14 +220,14 @@ impl Routing {
         if mutant!(self, UnpacedRoute) { Duration::ZERO } else { self.retry_period }
     }
 
-    fn on_reply(&mut self, now: BootTime, result: Result<RouteReply, Failure>) {
+    fn on_reply(&mut self, now: BootTime, result: Result<RouteReply, Option<u16>>) {
         let Some(request) = self.call.take() else { return };
         let patched = matches!(request, RouteRequest::PatchService { .. });
         self.next_look = now + self.pace();
         match result {
             Ok(RouteReply::Labelled(true)) => (self.labelled, self.next_look) = (true, now),
             // Not allowed to read it: it may be allowed to patch it.
-            Ok(RouteReply::Labelled(false)) | Err(Failure::Forbidden(_)) if request == RouteRequest::GetPod => {
+            Ok(RouteReply::Labelled(false)) | Err(Some(403)) if request == RouteRequest::GetPod => {
                 self.start(RouteRequest::LabelPod);
             }
             Ok(RouteReply::Service(service)) => {
@@ -242,8 +242,8 @@ impl Routing {
                     }
                 }
             }
-            Err(Failure::NotFound) => self.service = None,
-            Err(Failure::Conflict) if patched => {
+            Err(Some(404)) => self.service = None,
+            Err(Some(409)) if patched => {
                 self.conflicts += 1;
                 if self.conflicts < CONFLICTS_IN_A_ROW {
                     self.next_look = now;

@@ -58,7 +58,7 @@ impl Scenario {
         }
     }
 
-    fn answer(&mut self, result: Result<RouteReply, Failure>) -> RouteRequest {
+    fn answer(&mut self, result: Result<RouteReply, Option<u16>>) -> RouteRequest {
         let request = self.call.take().expect("a call");
         self.handle(RouteInput::Reply(result));
         request
@@ -135,7 +135,7 @@ fn the_third_conflict_in_a_row_is_reported_and_the_next_try_waits() {
     let mut scenario = Scenario::leading();
     for conflict in 1..=5 {
         assert_eq!(scenario.answer(Ok(RouteReply::Service(service(11, "pod-x", None)))), RouteRequest::GetService);
-        scenario.answer(Err(Failure::Conflict));
+        scenario.answer(Err(Some(409)));
         if conflict >= CONFLICTS_IN_A_ROW {
             assert_eq!(scenario.wait(), RETRY_PERIOD);
         }

@@ -14,7 +14,7 @@ use super::{CONFLICTS_IN_A_ROW, RouteEvent, RouteInput, RouteOutput, RouteReply,
 use crate::kube::client::MAX_IDLE;
 use crate::kube::event::{self, Subject, became_leader, stopped_leading};
 use crate::kube::service::{FENCE, selector_patch};
-use crate::kube::{CallError, Client, Failure, Fence, Pod, Purpose, Reply, Request, Resource, Service, pod, request};
+use crate::kube::{CallError, Client, Fence, Pod, Purpose, Reply, Request, Resource, Service, pod, request};
 use crate::program::config::{Config, ServiceConfig};
 use crate::program::metrics::TryResult;
 use crate::program::state::SharedState;
@@ -175,7 +175,7 @@ impl Worker {
             Some(WatchChange::Up) => RouteInput::Watching(true),
             Some(WatchChange::Down(_)) => RouteInput::Watching(false),
             Some(WatchChange::Deleted(_)) => RouteInput::Deleted,
-            Some(WatchChange::Object(_, object)) => match Service::from_object(object) {
+            Some(WatchChange::Object(_, object)) => match Service::from_object(&object) {
                 Ok(service) => RouteInput::Seen(service),
                 Err(error) => return warn!("the watch on Service {}: unreadable event: {error}", self.service),
             },
@@ -218,7 +218,7 @@ impl Worker {
     }
 
     /// Makes a call and logs what is wrong with it, once.
-    fn call(&mut self, asked: &RouteRequest) -> Result<RouteReply, Failure> {
+    fn call(&mut self, asked: &RouteRequest) -> Result<RouteReply, Option<u16>> {
         let request = self.request(asked);
         let result = self.send(&request).and_then(|reply| self.read(&request, &reply));
         let missing = result.as_ref().ok().and_then(|reply| self.missing(asked, reply));
@@ -237,11 +237,11 @@ impl Worker {
             }
             (Err(error), _) => {
                 self.errors.about(&request, error);
-                let conflict = error.failure == Failure::Conflict;
+                let conflict = error.status == Some(409);
                 self.count_failed(&request, if conflict { TryResult::Conflict } else { TryResult::Failed });
             }
         }
-        result.map_err(|error| error.failure)
+        result.map_err(|error| error.status)
     }
 
     fn request(&self, asked: &RouteRequest) -> Request {
@@ -348,7 +348,7 @@ impl Worker {
     fn send_event(&mut self) {
         let Some((_, request)) = self.events.pop_front() else { return };
         match self.send(&request) {
-            Err(error) if matches!(error.failure, Failure::Forbidden(_)) => {
+            Err(error) if error.status == Some(403) => {
                 let rule = request.missing_rule();
                 info!("no Events will be written (EVENTS=off avoids the attempt): {error}; {rule}");
                 self.config.events = false;

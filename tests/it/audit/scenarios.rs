@@ -102,13 +102,13 @@ pub(super) fn a_watch_ends_in_good_order_when_its_time_is_up_and_the_next_goes_o
     let mut watch = || -> Vec<Lease> {
         let (request, begun) =
             (request::watch_lease(&world.namespace, LEASE, from, LASTING, Purpose::Observe), Instant::now());
-        let watch = Watch::open(&client, &request, LIMIT, &WatchStop::new()).expect("it is opened");
+        let watch = Watch::open(&client, &request, LIMIT, &WatchStop::default()).expect("it is opened");
         let mut changes = Vec::new();
         for event in watch {
-            match event {
-                WatchEvent::Modified(object) => changes.push(Lease::of(&object)),
+            match event.expect("no failure") {
+                WatchEvent::Modified(_, object) => changes.push(Lease::of(&object)),
                 WatchEvent::Bookmark(version) => from = version,
-                other => panic!("a failure, or what did not happen: {other:?}"),
+                other => panic!("what did not happen: {other:?}"),
             }
             from = changes.last().map_or(from, |lease| from.max(lease.version));
         }

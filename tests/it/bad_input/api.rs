@@ -87,12 +87,12 @@ fn answers_that_make_no_sense() {
         world
     };
     for (action, complaint) in [
-        (Action::Answer(Reply::garbage()), "200 with a body that makes no sense"),
-        (Action::Answer(Reply::bytes(200, "text/html", "<html>Login</html>")), "200 with a body that makes no sense"),
-        (Action::Answer(Reply::bytes(200, "application/json", "{}")), "200 with a body that makes no sense"),
-        (Action::TruncateBody(40), "200 with a body that makes no sense"),
+        (Action::Answer(Reply::garbage()), "200 with a malformed body"),
+        (Action::Answer(Reply::bytes(200, "text/html", "<html>Login</html>")), "200 with a malformed body"),
+        (Action::Answer(Reply::bytes(200, "application/json", "{}")), "200 with a malformed body"),
+        (Action::TruncateBody(40), "200 with a malformed body"),
         (Action::CutReply(40), "cut: "),
-        (Action::Answer(Reply::huge(10 << 20)), "protocol: an answer of more than 1048576 bytes"),
+        (Action::Answer(Reply::huge(10 << 20)), "protocol: the response body is larger than request limit: 1048576"),
     ] {
         recovers_from(&existing(), "get", action.clone(), &[GET, complaint]);
         // A write may have been applied all the same: it is not said to lead before it has looked.
