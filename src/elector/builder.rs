@@ -237,10 +237,6 @@ impl ElectorBuilder {
 
 impl fmt::Debug for ElectorBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lease = format_args!("{}/{}", self.namespace, self.lease);
-        f.debug_struct("ElectorBuilder")
-            .field("lease", &lease)
-            .field("identity", &self.identity)
-            .finish_non_exhaustive()
+        write!(f, "ElectorBuilder({} for {}/{})", self.identity, self.namespace, self.lease)
     }
 }

@@ -196,8 +196,7 @@ impl Elector {
 impl fmt::Debug for Elector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Setup { namespace, lease, identity, .. } = &self.setup;
-        let lease = format_args!("{namespace}/{lease}");
-        f.debug_struct("Elector").field("lease", &lease).field("identity", identity).finish_non_exhaustive()
+        write!(f, "Elector({} for {namespace}/{lease})", identity.name)
     }
 }
 

@@ -129,17 +129,12 @@ impl SharedState {
         view
     }
 
-    /// A leader whose term has run out and whose thread has not noticed is stuck; so is one whose timer, or call, is
-    /// overdue by a whole lease.
+    /// A thread is stuck whose timer, or call, is overdue by a whole lease. So no leader's term has run out for as long,
+    /// unnoticed: its deadline is an instant to wake at.
     fn unhealthy(&self, known: &Known) -> Option<String> {
-        let (lease_duration, now) = (self.timing.lease_duration(), sys::boot_time());
-        let held_too_long =
-            |(term, _): &(Leadership, _)| !term.is_stopping() && term.valid_until() + lease_duration < now;
-        if known.term.as_ref().is_some_and(held_too_long) {
-            return Some("the lease is held past its expiry".to_owned());
-        }
-        let overdue = now.since(known.due?);
-        (overdue > lease_duration).then(|| format!("the election has stalled for {} s", overdue.as_secs()))
+        let overdue = sys::boot_time().since(known.due?);
+        let stalled = overdue > self.timing.lease_duration();
+        stalled.then(|| format!("the election has stalled for {} s", overdue.as_secs()))
     }
 }
 

@@ -104,11 +104,6 @@ impl Leadership {
         BootTime(self.0.kill_at.load(Ordering::SeqCst))
     }
 
-    /// Whether it has been given up, or lost to another holder.
-    pub fn is_stopping(&self) -> bool {
-        self.valid_until() == BootTime(0)
-    }
-
     /// For the election's driver and for tests.
     #[doc(hidden)]
     pub fn set_validity(&self, validity: Validity) {
