@@ -19,7 +19,7 @@ pub(crate) fn watch_over(health: Health, inbox: Inbox<Message>) -> io::Result<()
     let watch = move || {
         let url = &health.url;
         let agent = plain_agent();
-        let mut gate = Gate::new(health.failures);
+        let mut gate = Gate { limit: health.failures, failures: 0, fit: false };
         loop {
             let answer = ask(&agent, url, health.interval);
             if let Err(reason) = &answer {
@@ -40,11 +40,8 @@ pub(crate) fn watch_over(health: Health, inbox: Inbox<Message>) -> io::Result<()
 
 fn ask(agent: &ureq::Agent, url: &str, limit: Duration) -> Result<(), String> {
     let answer = agent.get(url).config().timeout_global(Some(limit)).build().call();
-    match answer.map(|answer| answer.status()) {
-        Ok(status) if status.is_success() => Ok(()),
-        Ok(status) => Err(status.to_string()),
-        Err(error) => Err(error.to_string()),
-    }
+    let status = answer.map_err(|error| error.to_string())?.status();
+    if status.is_success() { Ok(()) } else { Err(status.to_string()) }
 }
 
 /// One success opens it, so many failures in a row close it.
@@ -55,10 +52,6 @@ struct Gate {
 }
 
 impl Gate {
-    fn new(limit: u32) -> Gate {
-        Gate { limit, failures: 0, fit: false }
-    }
-
     /// Takes one answer in; whether the workload is fit, if that has changed.
     fn judge(&mut self, healthy: bool) -> Option<bool> {
         self.failures = if healthy { 0 } else { self.failures.saturating_add(1) };
@@ -75,7 +68,7 @@ mod tests {
 
     #[test]
     fn one_success_opens_the_gate_and_only_failures_in_a_row_close_it() {
-        let mut gate = Gate::new(3);
+        let mut gate = Gate { limit: 3, failures: 0, fit: false };
         let answers = [false, false, true, false, false, true, false, false, false, false, true];
         let changes: Vec<_> = answers.into_iter().map(|healthy| gate.judge(healthy)).collect();
         let mut expected = [None; 11];

@@ -2,6 +2,7 @@
 //!
 //! THREADS. Either tells the election, by one message, when nothing of a term is left.
 
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread;
@@ -23,17 +24,12 @@ pub(crate) struct Work {
     command: Option<Supervisor>,
     interval: Duration,
     inbox: Inbox<Message>,
-    /// Gets the process's exit code when the work ends by itself.
+    /// The process's exit code: the work's own when it ends by itself.
     exit: Arc<AtomicI32>,
 }
 
 impl Work {
-    pub(crate) fn new(
-        config: &Config,
-        signals: &Signals,
-        inbox: &Inbox<Message>,
-        exit: &Arc<AtomicI32>,
-    ) -> Result<Work, String> {
+    pub(crate) fn new(config: &Config, signals: &Signals, inbox: &Inbox<Message>) -> Result<Work, String> {
         let command = match &config.command {
             None => {
                 signals.leave_reaping_to_the_kernel();
@@ -46,7 +42,7 @@ impl Work {
                 Some(supervisor.map_err(|error| format!("the COMMAND's supervisor: {error}"))?)
             }
         };
-        Ok(Work { command, interval: config.task_interval, inbox: inbox.clone(), exit: Arc::clone(exit) })
+        Ok(Work { command, interval: config.task_interval, inbox: inbox.clone(), exit: Arc::default() })
     }
 
     /// A term has begun.
@@ -80,6 +76,10 @@ impl Work {
         self.exit.store(code, Ordering::SeqCst);
         self.inbox.post(Message::Shutdown);
         self.inbox.post(Message::WorkStopped { token });
+    }
+
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(u8::try_from(self.exit.load(Ordering::SeqCst)).unwrap_or(1))
     }
 
     /// The term has ended, or this signal asks the process to end: the COMMAND gets it. (The loop asks its leadership.)

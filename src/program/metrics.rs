@@ -112,35 +112,21 @@ impl Metrics {
 
     /// Everything in Prometheus' text format, version 0.0.4.
     pub fn text(&self, now: &StateView) -> String {
-        let mut text = Text::default();
-        let counts = self.counts();
-        counts.write_election(&mut text, &self.lease, now);
-        counts.write_http(&mut text);
-        text.0
-    }
-}
-
-impl Counts {
-    /// Counts what got no answer.
-    pub fn reject(&mut self, reason: Rejection) {
-        self.http_rejections[reason as usize] += 1;
-    }
-
-    fn write_election(&self, text: &mut Text, lease: &str, now: &StateView) {
+        let (mut text, counts, lease) = (Text::default(), self.counts(), self.lease.as_str());
         let help = "1 while this process leads, else 0.";
         text.labelled("leader_election_master_status", help, "name", [(lease, u8::from(now.is_leader))]);
         let help = "Renewals that had to read the lease first.";
-        text.labelled("leader_election_slowpath_total", help, "name", [(lease, self.slow_paths)]);
-        self.write_calls(text);
+        text.labelled("leader_election_slowpath_total", help, "name", [(lease, counts.slow_paths)]);
+        counts.write_calls(&mut text);
         let help = "Always 1; the version is in the label.";
         text.labelled("leasehold_build_info", help, "version", [(env!("CARGO_PKG_VERSION"), 1)]);
-        text.single("leasehold_transitions_total", "Changes from one holder to another.", Some(self.transitions));
-        text.single("leasehold_conflicts_total", "Writes of the Lease answered 409.", Some(self.conflicts));
-        text.single("leasehold_watch_restarts_total", "Times the watch was opened anew.", Some(self.watch_restarts));
+        text.single("leasehold_transitions_total", "Changes from one holder to another.", Some(counts.transitions));
+        text.single("leasehold_conflicts_total", "Writes of the Lease answered 409.", Some(counts.conflicts));
+        text.single("leasehold_watch_restarts_total", "Times the watch was opened anew.", Some(counts.watch_restarts));
         let help = "Tries at renewing the lease, by result.";
-        text.labelled("leasehold_renewals_total", help, "result", RESULTS.into_iter().zip(self.renewals));
+        text.labelled("leasehold_renewals_total", help, "result", RESULTS.into_iter().zip(counts.renewals));
         let help = "Tries at pointing the Service at this pod, by result.";
-        text.labelled("leasehold_route_updates_total", help, "result", RESULTS.into_iter().zip(self.route_updates));
+        text.labelled("leasehold_route_updates_total", help, "result", RESULTS.into_iter().zip(counts.route_updates));
         let is_successor = !now.is_leader && now.successor.as_ref() == Some(&now.pod);
         let help = "1 while the Lease names this process as the next in line, else 0.";
         text.single("leasehold_is_successor", help, Some(u8::from(is_successor)));
@@ -152,14 +138,19 @@ impl Counts {
         text.single("leasehold_term_seconds", help, now.term.map(|term| term.as_secs_f64()));
         let help = "This term's fencing token; absent unless leading.";
         text.single("leasehold_fencing_token", help, now.fencing_token.filter(|_| now.is_leader));
-    }
-
-    fn write_http(&self, text: &mut Text) {
-        text.single("leasehold_http_connections", "Client connections open.", Some(self.http_connections));
-        text.single("leasehold_http_requests_total", "Requests with a well-formed head.", Some(self.http_requests));
+        text.single("leasehold_http_connections", "Client connections open.", Some(counts.http_connections));
+        text.single("leasehold_http_requests_total", "Requests with a well-formed head.", Some(counts.http_requests));
         let help = "Connections and requests that were turned away, by reason.";
-        let rejections = REJECTIONS.into_iter().zip(self.http_rejections);
+        let rejections = REJECTIONS.into_iter().zip(counts.http_rejections);
         text.labelled("leasehold_http_rejected_total", help, "reason", rejections);
+        text.0
+    }
+}
+
+impl Counts {
+    /// Counts what got no answer.
+    pub fn reject(&mut self, reason: Rejection) {
+        self.http_rejections[reason as usize] += 1;
     }
 
     fn write_calls(&self, text: &mut Text) {

@@ -20,7 +20,6 @@ use std::fs;
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -28,7 +27,7 @@ use ::log::{debug, error, info, warn};
 
 use crate::election::Identity;
 use crate::kube::audit::AT_THE_END;
-use crate::kube::{Client, ClientOptions, Credentials, ObservedCall};
+use crate::kube::{Client, Credentials, ObservedCall};
 use crate::program::config::{Config, Invocation};
 use crate::program::http::HttpLimits;
 use crate::program::leader_loop::Work;
@@ -102,9 +101,7 @@ fn try_run(config: &Config, signals: Signals) -> Result<ExitCode, String> {
     let lease = config.access.lease();
     let state = Arc::new(SharedState::new(config));
     let inbox = Inbox::new().map_err(|error| format!("the election's inbox: {error}"))?;
-    let exit = Arc::new(AtomicI32::new(0));
-
-    let work = Work::new(config, &signals, &inbox, &exit)?;
+    let work = Work::new(config, &signals, &inbox)?;
     take_signals(signals, &inbox, work.clone()).map_err(|error| format!("signals: {error}"))?;
     let http = serve(config.port, &state)?;
     let incarnation = Incarnation::of(config.pod_uid.as_deref(), &lease);
@@ -125,7 +122,12 @@ fn try_run(config: &Config, signals: Signals) -> Result<ExitCode, String> {
     if let Some(health) = config.health.clone() {
         health::watch_over(health, inbox.clone()).map_err(|error| format!("the thread for HEALTH_URL: {error}"))?;
     }
-    let routing = start_routing(config, &options, &state)?;
+    let mut routing = None;
+    if config.service.is_some() || config.events {
+        let client = Arc::new(Client::new(options.clone())?);
+        let worker = RoutingWorker::start(config.clone(), client, Arc::clone(&state));
+        routing = Some(worker.map_err(|error| format!("the thread for routing: {error}"))?);
+    }
     let setup = runtime::Setup {
         namespace: config.access.namespace.clone(),
         lease: config.access.lease_name.clone(),
@@ -140,7 +142,7 @@ fn try_run(config: &Config, signals: Signals) -> Result<ExitCode, String> {
     };
     let observer = ProgramObserver { config, work, routing, state, has_led: false };
     let driver = Driver::new(setup, observer).map_err(|error| format!("the election's threads: {error}"))?;
-    let ProgramObserver { routing, has_led, .. } = driver.run();
+    let ProgramObserver { work, routing, has_led, .. } = driver.run();
     if let Some(routing) = routing {
         drain(config, routing, has_led);
     }
@@ -148,7 +150,7 @@ fn try_run(config: &Config, signals: Signals) -> Result<ExitCode, String> {
     if let Some(audit) = &options.audit {
         audit.flush(AT_THE_END);
     }
-    Ok(ExitCode::from(u8::try_from(exit.load(Ordering::SeqCst)).unwrap_or(1)))
+    Ok(work.exit_code())
 }
 
 fn serve(port: u16, state: &Arc<SharedState>) -> Result<http::HttpServer, String> {
@@ -199,19 +201,6 @@ fn wait_for_credentials(config: &Config, inbox: &Inbox<Message>) -> Option<Optio
             return None;
         }
     }
-}
-
-fn start_routing(
-    config: &Config,
-    options: &ClientOptions,
-    state: &Arc<SharedState>,
-) -> Result<Option<RoutingWorker>, String> {
-    if config.service.is_none() && !config.events {
-        return Ok(None);
-    }
-    let client = Arc::new(Client::new(options.clone())?);
-    let worker = RoutingWorker::start(config.clone(), client, Arc::clone(state));
-    worker.map(Some).map_err(|error| format!("the thread for routing: {error}"))
 }
 
 /// The Lease is released. HTTP answers until the Service points elsewhere and the nodes know it, so that no request is

@@ -85,18 +85,18 @@ impl Observer for ProgramObserver<'_> {
         if error.is_none_or(|error| error.status.is_some()) {
             self.state.known().view.ready = true;
         }
-        let conflict = error.is_some_and(|error| error.status == Some(409));
-        self.state.metrics.counts().conflicts += u64::from(conflict);
-        if purpose == Purpose::Observe && self.state.known().term.is_some() {
-            self.state.metrics.counts().slow_paths += 1;
-        }
-        if purpose == Purpose::Renew {
-            let result = match error {
-                None => TryResult::Ok,
-                Some(_) if conflict => TryResult::Conflict,
-                Some(_) => TryResult::Failed,
-            };
-            self.state.metrics.counts().renewals[result as usize] += 1;
+        let result = match error.map(|error| error.status) {
+            None => TryResult::Ok,
+            Some(Some(409)) => TryResult::Conflict,
+            Some(_) => TryResult::Failed,
+        };
+        let leads = self.state.known().term.is_some();
+        let mut counts = self.state.metrics.counts();
+        counts.conflicts += u64::from(result == TryResult::Conflict);
+        match purpose {
+            Purpose::Renew => counts.renewals[result as usize] += 1,
+            Purpose::Observe if leads => counts.slow_paths += 1,
+            _ => {}
         }
     }
 
@@ -111,9 +111,7 @@ impl Observer for ProgramObserver<'_> {
 
 impl ProgramObserver<'_> {
     fn leader_changed(&self, leader: Option<&str>) {
-        if self.state.leader_changed(leader, sys::now()) {
-            self.state.metrics.counts().transitions += 1;
-        }
+        self.state.leader_changed(leader, sys::now().wall);
         match leader {
             Some(leader) => info!("new leader {leader}"),
             None => info!("nobody leads"),

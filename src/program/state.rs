@@ -10,7 +10,7 @@ use crate::program::config::Config;
 use crate::program::metrics::Metrics;
 use crate::runtime::Leadership;
 use crate::sys;
-use crate::time::{BootTime, Now, WallTime};
+use crate::time::{BootTime, WallTime};
 
 /// Changes of holder that are remembered.
 pub(crate) const HISTORY: usize = 8;
@@ -98,15 +98,15 @@ impl SharedState {
         view.fencing_token = token;
     }
 
-    /// Whether this is a transition: a vacancy is none yet, and the first holder seen has replaced nobody.
-    pub(crate) fn leader_changed(&self, leader: Option<&str>, now: Now) -> bool {
+    pub(crate) fn leader_changed(&self, leader: Option<&str>, now: WallTime) {
         let history = &mut self.known().view.history;
+        // A vacancy is no transition yet, and the first holder seen has replaced nobody.
         let transition = leader.is_some() && history.iter().any(|(_, earlier)| earlier.is_some());
         if history.len() == HISTORY {
             history.remove(0);
         }
-        history.push((now.wall, leader.map(str::to_owned)));
-        transition
+        history.push((now, leader.map(str::to_owned)));
+        self.metrics.counts().transitions += u64::from(transition);
     }
 
     /// What is known at this moment.
@@ -180,8 +180,11 @@ mod tests {
     fn a_transition_is_a_holder_after_another_and_counts_once() {
         let state = state();
         let changes = [None, Some("a"), None, Some("b"), Some("c"), None, Some("c"), None];
-        let counted = changes.map(|leader| state.leader_changed(leader, sys::now()));
-        assert_eq!(counted, [false, false, false, true, true, false, true, false]);
+        let counted = changes.map(|leader| {
+            state.leader_changed(leader, WallTime(0));
+            state.metrics.counts().transitions
+        });
+        assert_eq!(counted, [0, 0, 0, 1, 2, 2, 3, 3]);
         assert_eq!(state.view().history.len(), changes.len(), "the page shows each of them");
     }
 

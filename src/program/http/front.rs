@@ -89,7 +89,6 @@ impl Front {
             match self.listener.accept() {
                 Ok((socket, _)) => self.admit(ClientConnection::new(socket, now)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
                 // Most likely for want of a descriptor.
                 Err(error) => {
                     self.backend.metrics.counts().reject(Rejection::Accept);

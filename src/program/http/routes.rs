@@ -17,12 +17,6 @@ pub(super) type HttpAnswer = Response<Cursor<Vec<u8>>>;
 /// thread that has tiny_http write it also reads it, and a client's socket takes it at once.
 const BODY_MAX: usize = 60 << 10;
 
-const JSON: &str = "application/json";
-const PLAIN: &str = "text/plain; charset=utf-8";
-const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
-const HTML: &str = "text/html; charset=utf-8";
-
-const VARIES: &[(&str, &str)] = &[("Vary", "Accept")];
 const PAGE_FIELDS: &[(&str, &str)] = &[
     ("Vary", "Accept"),
     ("Content-Security-Policy", page::POLICY),
@@ -52,27 +46,20 @@ fn answer_of(status: u16, content_type: &str, body: Vec<u8>) -> HttpAnswer {
 
 /// One line for people.
 pub(super) fn plain(status: u16, body: impl Into<Vec<u8>>) -> HttpAnswer {
-    answer_of(status, PLAIN, body.into())
+    answer_of(status, "text/plain; charset=utf-8", body.into())
 }
 
 /// The answer to `request` at this moment.
 pub(super) fn answer(request: &Request, view: &dyn Fn() -> StateView, metrics: &Metrics) -> HttpAnswer {
-    let path = head::path_of(request.url());
-    if !matches!(path, "/" | "/leader" | "/leading" | "/healthz" | "/readyz" | "/metrics") {
-        return plain(404, "not found\n");
-    }
-    if !matches!(request.method().as_str(), "GET" | "HEAD") {
-        return with_fields(plain(405, "only GET and HEAD are served\n"), &[("Allow", "GET, HEAD")]);
-    }
     let view = view();
-    match path {
+    let answer = match head::path_of(request.url()) {
         // A rewritten head has no other field.
         "/" if !request.headers().is_empty() => {
             // The wall clock is for people to read on the page; nothing is decided by it.
             let body = page::render(&view, sys::now().wall);
-            with_fields(answer_of(200, HTML, body.into()), PAGE_FIELDS)
+            with_fields(answer_of(200, "text/html; charset=utf-8", body.into()), PAGE_FIELDS)
         }
-        "/" => with_fields(json_answer(&json!({ "hostname": view.pod })), VARIES),
+        "/" => with_fields(json_answer(&json!({ "hostname": view.pod })), &[("Vary", "Accept")]),
         "/leader" => leader(&view),
         "/leading" if view.is_leader => plain(200, "leading\n"),
         "/leading" => plain(503, "not leading\n"),
@@ -82,7 +69,15 @@ pub(super) fn answer(request: &Request, view: &dyn Fn() -> StateView, metrics: &
         },
         "/readyz" if view.ready => plain(200, "ok\n"),
         "/readyz" => plain(503, "the API server has not answered yet\n"),
-        _ => answer_of(200, PROMETHEUS, (metrics.text(&view) + &process::metrics()).into()),
+        "/metrics" => {
+            let text = metrics.text(&view) + &process::metrics();
+            answer_of(200, "text/plain; version=0.0.4; charset=utf-8", text.into())
+        }
+        _ => return plain(404, "not found\n"),
+    };
+    match request.method().as_str() {
+        "GET" | "HEAD" => answer,
+        _ => with_fields(plain(405, "only GET and HEAD are served\n"), &[("Allow", "GET, HEAD")]),
     }
 }
 
@@ -114,5 +109,5 @@ fn leader(view: &StateView) -> HttpAnswer {
 
 fn json_answer(body: &impl Serialize) -> HttpAnswer {
     // Strings, numbers and nulls always serialize.
-    answer_of(200, JSON, serde_json::to_vec(body).unwrap_or_default())
+    answer_of(200, "application/json", serde_json::to_vec(body).unwrap_or_default())
 }
