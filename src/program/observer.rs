@@ -127,7 +127,7 @@ impl ProgramObserver<'_> {
 
     fn route(&self, message: RoutingMessage) {
         if let Some(routing) = &self.routing {
-            routing.post(message);
+            routing.inbox.post(message);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use leasehold::election::Mutant;
-use leasehold::program::routing::{self, RouteInput, RouteOutput, RouteReply, Routing};
+use leasehold::program::routing::{self, RouteEvent, RouteInput, RouteReply, Routing};
 
 use crate::api::{Api, Edit, Misbehaviour, Outcome, ROUTE_LABEL, ServiceEdit};
 use crate::clock::{MILLI, Real, SECOND};
@@ -126,37 +126,28 @@ impl<A: Api> World<A> {
             return route.inbox.push_back(input);
         }
         let begins = matches!(input, RouteInput::Lead(_));
-        route.routing.handle(now, input);
+        let event = route.routing.handle(now, input);
+        let (call, wake) = (route.routing.call.clone(), route.routing.wake());
+        route.generation += 1;
+        let generation = route.generation;
         if begins {
             self.checks.route_begins(node);
         }
-        self.drain_route(node, life);
-    }
-
-    fn drain_route(&mut self, node: usize, life: usize) {
-        loop {
-            let Some(route) = self.route(node, life) else { return };
-            match route.routing.poll() {
-                RouteOutput::Call(request) => self.call_for_route(node, life, &request),
-                RouteOutput::Report(event) => {
-                    self.note(|_| format!("node {node}'s route: {event:?}"));
-                    match event {
-                        routing::RouteEvent::ServiceUpdated => self.count("routes set"),
-                        routing::RouteEvent::SelectorChanged { .. } => self.count("routes put right"),
-                        routing::RouteEvent::SteppedBack { .. } => self.count("routes left to a later term"),
-                        routing::RouteEvent::Conflicts => self.count("routes in conflict, paced"),
-                    }
-                }
-                RouteOutput::WaitUntil(at) => {
-                    route.generation += 1;
-                    let generation = route.generation;
-                    if let Some(at) = at {
-                        let at = self.nodes[node].clock.real_at(at);
-                        self.schedule_at(at, Event::Route(Step::Wake { node, life, generation }));
-                    }
-                    return;
-                }
-            }
+        if let Some(event) = event {
+            self.note(|_| format!("node {node}'s route: {event:?}"));
+            self.count(match event {
+                RouteEvent::PodLabelled => "pods labelled",
+                RouteEvent::ServiceUpdated => "routes set",
+                RouteEvent::SelectorChanged => "routes put right",
+                RouteEvent::SteppedBack(_) => "routes left to a later term",
+                RouteEvent::Conflicts => "routes in conflict, paced",
+            });
+        }
+        if let Some(request) = call {
+            self.call_for_route(node, life, &request);
+        } else if let Some(at) = wake {
+            let at = self.nodes[node].clock.real_at(at);
+            self.schedule_at(at, Event::Route(Step::Wake { node, life, generation }));
         }
     }
 

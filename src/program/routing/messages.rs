@@ -4,7 +4,6 @@
 
 use crate::election::Version;
 use crate::kube::{Fence, Service};
-use crate::time::BootTime;
 
 /// A call to the API.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,7 +37,7 @@ pub enum RouteReply {
 /// What goes into routing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum RouteInput {
-    /// The instant of [`RouteOutput::WaitUntil`] has come. Any other time is harmless.
+    /// The instant of [`Routing::wake`](super::Routing::wake) has come. Any other time is harmless.
     Timer,
     /// A term has begun; this is its fence.
     Lead(Fence),
@@ -54,33 +53,17 @@ pub enum RouteInput {
     Watching(bool),
 }
 
-/// What comes out of routing.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum RouteOutput {
-    /// Send this; the next input is its [`RouteInput::Reply`]. A [`RouteRequest::PatchService`] must not be sent unless the
-    /// term is valid at that moment: else the next input is [`RouteInput::Lost`].
-    Call(RouteRequest),
-    /// For the log and the metrics.
-    Report(RouteEvent),
-    /// Nothing more to do before this instant or the next input. Always the last output.
-    WaitUntil(Option<BootTime>),
-}
-
-/// An event for the log and the metrics.
+/// What routing has to say, for the log and the metrics.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum RouteEvent {
+    /// The Pod was given the label.
+    PodLabelled,
     /// The Service points here.
     ServiceUpdated,
     /// The selector was changed while this process leads; it is set again.
-    SelectorChanged {
-        /// To this.
-        target: Option<String>,
-    },
-    /// The Service bears the fence of a later term, and is not patched.
-    SteppedBack {
-        /// That fence.
-        theirs: Fence,
-    },
+    SelectorChanged,
+    /// The Service bears this fence of a later term, and is not patched.
+    SteppedBack(Fence),
     /// The last patches were all conflicts, and the next one waits.
     Conflicts,
 }

@@ -9,7 +9,7 @@
 //!
 //! - the patch carries the `resourceVersion` that was read, so it fails if anybody wrote since;
 //! - the Service that was read must not bear the fence of a later term ([`Fence::outranks`]);
-//! - the worker asks the clock whether the term is still valid right before it sends ([`RouteOutput::Call`]).
+//! - the worker asks the clock whether the term is still valid right before it sends ([`Routing::call`]).
 //!
 //! The selector is only patched once the Pod is known to bear the label: else it would select nothing. Pod and Service
 //! are always read right before they are patched. When its term is over a process follows the Service until it points
@@ -20,7 +20,6 @@ mod messages;
 mod tests;
 pub(crate) mod worker;
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 #[cfg(feature = "mutants")]
@@ -29,7 +28,7 @@ use crate::election::{Version, mutant};
 use crate::kube::{Fence, Service};
 use crate::time::BootTime;
 
-pub use messages::{RouteEvent, RouteInput, RouteOutput, RouteReply, RouteRequest};
+pub use messages::{RouteEvent, RouteInput, RouteReply, RouteRequest};
 
 /// A leader reads the Service this often although it watches it: a watch can die silently.
 const LOOK_PERIOD: Duration = Duration::from_secs(60);
@@ -59,9 +58,9 @@ pub struct Routing {
     patched_at: BootTime,
     /// Patches in a row that were conflicts.
     conflicts: u32,
-    /// The call under way.
-    call: Option<RouteRequest>,
-    outputs: VecDeque<RouteOutput>,
+    /// The call to make: the next input is its [`RouteInput::Reply`]. A [`RouteRequest::PatchService`] must not be sent
+    /// unless the term is valid at that moment: else the next input is [`RouteInput::Lost`].
+    pub call: Option<RouteRequest>,
     #[cfg(feature = "mutants")]
     mistake: Option<Mutant>,
 }
@@ -94,7 +93,6 @@ impl Routing {
             patched_at: BootTime(0),
             conflicts: 0,
             call: None,
-            outputs: VecDeque::new(),
             #[cfg(feature = "mutants")]
             mistake: None,
         }
@@ -122,8 +120,9 @@ impl Routing {
         self.selected() == Some(self.target.as_str())
     }
 
-    /// Takes one input. Drain [`Routing::poll`] afterwards.
-    pub fn handle(&mut self, now: BootTime, input: RouteInput) {
+    /// Takes one input. Afterwards look at [`Routing::call`], and at [`Routing::wake`] if there is none.
+    pub fn handle(&mut self, now: BootTime, input: RouteInput) -> Option<RouteEvent> {
+        let mut event = None;
         match input {
             RouteInput::Timer => {}
             RouteInput::Lead(fence) => {
@@ -134,10 +133,10 @@ impl Routing {
                 }
             }
             RouteInput::Lost => (self.fence, self.call) = (None, None),
-            RouteInput::Reply(result) => self.on_reply(now, result),
+            RouteInput::Reply(result) => event = self.on_reply(now, result),
             RouteInput::Seen(service) => {
                 if self.service.as_ref().is_none_or(|known| known.version < service.version) {
-                    self.learn(now, service);
+                    event = self.learn(now, service);
                 }
             }
             RouteInput::Deleted => {
@@ -149,23 +148,20 @@ impl Routing {
                 self.next_look = self.next_look.min(now + self.pace());
             }
         }
-        if self.next_wake().is_some_and(|at| at <= now) {
-            self.start(if self.labelled { RouteRequest::GetService } else { RouteRequest::GetPod });
+        if self.wake().is_some_and(|at| at <= now) {
+            self.call = Some(if self.labelled { RouteRequest::GetService } else { RouteRequest::GetPod });
         }
+        event
     }
 
-    /// The next thing to do. [`RouteOutput::WaitUntil`] means: nothing more for now.
-    pub fn poll(&mut self) -> RouteOutput {
-        self.outputs.pop_front().unwrap_or_else(|| RouteOutput::WaitUntil(self.next_wake()))
+    /// When there is something to do if there is no input until then.
+    pub fn wake(&self) -> Option<BootTime> {
+        let looks = self.call.is_none() && (!self.labelled || self.follows_service());
+        looks.then_some(self.next_look)
     }
 
     fn follows_service(&self) -> bool {
         self.fence.is_some() || self.points_here()
-    }
-
-    fn next_wake(&self) -> Option<BootTime> {
-        let looks = self.call.is_none() && (!self.labelled || self.follows_service());
-        looks.then_some(self.next_look)
     }
 
     /// The fence of a later term, if the Service bears one.
@@ -192,15 +188,6 @@ impl Routing {
         Some(RouteRequest::PatchService { version: service.version, uid: service.uid.clone(), fence: fence.clone() })
     }
 
-    fn start(&mut self, request: RouteRequest) {
-        self.call = Some(request.clone());
-        self.outputs.push_back(RouteOutput::Call(request));
-    }
-
-    fn report(&mut self, event: RouteEvent) {
-        self.outputs.push_back(RouteOutput::Report(event));
-    }
-
     /// Until the Service is read again, where nothing is wrong.
     fn look_period(&self) -> Duration {
         match self.watching {
@@ -220,64 +207,61 @@ impl Routing {
         if mutant!(self, UnpacedRoute) { Duration::ZERO } else { self.retry_period }
     }
 
-    fn on_reply(&mut self, now: BootTime, result: Result<RouteReply, Option<u16>>) {
-        let Some(request) = self.call.take() else { return };
+    fn on_reply(&mut self, now: BootTime, result: Result<RouteReply, Option<u16>>) -> Option<RouteEvent> {
+        let request = self.call.take()?;
         let patched = matches!(request, RouteRequest::PatchService { .. });
         self.next_look = now + self.pace();
         match result {
-            Ok(RouteReply::Labelled(true)) => (self.labelled, self.next_look) = (true, now),
+            Ok(RouteReply::Labelled(true)) => {
+                (self.labelled, self.next_look) = (true, now);
+                return (request == RouteRequest::LabelPod).then_some(RouteEvent::PodLabelled);
+            }
             // Not allowed to read it: it may be allowed to patch it.
             Ok(RouteReply::Labelled(false)) | Err(Some(403)) if request == RouteRequest::GetPod => {
-                self.start(RouteRequest::LabelPod);
+                self.call = Some(RouteRequest::LabelPod);
             }
             Ok(RouteReply::Service(service)) => {
-                self.learn(now, service);
+                let event = self.learn(now, service);
                 match self.patch() {
                     None => self.next_look = now + self.look_period(),
                     // An answer that lacks what was patched was changed on the way, by an admission webhook for example.
                     Some(_) if patched => {}
-                    Some(patch) => {
-                        self.patched_at = now;
-                        self.start(patch);
-                    }
+                    patch => (self.patched_at, self.call) = (now, patch),
                 }
+                return event;
             }
             Err(Some(404)) => self.service = None,
             Err(Some(409)) if patched => {
                 self.conflicts += 1;
                 if self.conflicts < CONFLICTS_IN_A_ROW {
                     self.next_look = now;
-                } else if self.conflicts == CONFLICTS_IN_A_ROW {
-                    self.report(RouteEvent::Conflicts);
                 }
+                return (self.conflicts == CONFLICTS_IN_A_ROW).then_some(RouteEvent::Conflicts);
             }
             Ok(RouteReply::Labelled(false)) | Err(_) => {}
         }
+        None
     }
 
-    /// Takes note of the Service as it is, and reports what that means for this term.
-    fn learn(&mut self, now: BootTime, service: Service) {
+    /// Takes note of the Service as it is; what that means for this term.
+    fn learn(&mut self, now: BootTime, service: Service) -> Option<RouteEvent> {
         self.service = Some(service);
-        if self.fence.is_none() {
-            return;
-        }
+        self.fence.as_ref()?;
         let before = self.progress;
         if let Some(theirs) = self.outranked_by().cloned() {
             if matches!(before, Progress::SteppedBack { reported } if now.since(reported) < REPORT_AGAIN) {
-                return;
+                return None;
             }
             self.progress = Progress::SteppedBack { reported: now };
-            self.report(RouteEvent::SteppedBack { theirs });
-        } else if self.patch().is_none() {
-            (self.progress, self.conflicts) = (Progress::Set, 0);
-            if before != Progress::Set {
-                self.report(RouteEvent::ServiceUpdated);
-            }
-        } else if before != Progress::Pending {
-            (self.progress, self.next_look) = (Progress::Pending, self.soon(now));
-            if before == Progress::Set {
-                self.report(RouteEvent::SelectorChanged { target: self.selected().map(str::to_owned) });
-            }
+            return Some(RouteEvent::SteppedBack(theirs));
         }
+        if self.patch().is_none() {
+            (self.progress, self.conflicts) = (Progress::Set, 0);
+            return (before != Progress::Set).then_some(RouteEvent::ServiceUpdated);
+        }
+        if before != Progress::Pending {
+            (self.progress, self.next_look) = (Progress::Pending, self.soon(now));
+        }
+        (before == Progress::Set).then_some(RouteEvent::SelectorChanged)
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use log::{debug, info, warn};
 
-use super::{CONFLICTS_IN_A_ROW, RouteEvent, RouteInput, RouteOutput, RouteReply, RouteRequest, Routing};
+use super::{CONFLICTS_IN_A_ROW, RouteEvent, RouteInput, RouteReply, RouteRequest, Routing};
 use crate::kube::client::MAX_IDLE;
 use crate::kube::event::{self, Subject, became_leader, stopped_leading};
 use crate::kube::service::{FENCE, selector_patch};
@@ -23,7 +23,7 @@ use crate::runtime::{ErrorLog, Leadership, STACK, WatchChange, WatchUpdate, Watc
 use crate::sys;
 use crate::time::{BootTime, Now};
 
-/// In an API outage only the latest Events are kept.
+/// No more Events than this wait.
 const EVENTS_KEPT: usize = 16;
 
 /// An Event waits this long for the Service to be routed, and is then sent all the same.
@@ -43,21 +43,35 @@ pub(crate) enum RoutingMessage {
 
 /// The handle of the worker's thread.
 pub(crate) struct RoutingWorker {
-    inbox: Inbox<RoutingMessage>,
+    pub(crate) inbox: Inbox<RoutingMessage>,
     thread: JoinHandle<bool>,
 }
 
 impl RoutingWorker {
     pub(crate) fn start(config: Config, client: Arc<Client>, state: Arc<SharedState>) -> io::Result<RoutingWorker> {
         let inbox = Inbox::new()?;
-        let worker = Worker::new(config, client, state, inbox.clone());
+        let ServiceConfig { name: service, route_label } = config.service.clone().unwrap_or_default();
+        let retry_period = config.timing.retry_period();
+        let (namespace, name, post) = (config.access.namespace.clone(), service.clone(), inbox.clone());
+        let watch = move |from, lasting| request::watch_service(&namespace, &name, from, lasting, Purpose::Route);
+        let listener = move |update| post.post(RoutingMessage::Watch(update));
+        let worker = Worker {
+            service,
+            routing: Routing::new(route_label, pod::label_value(&config.identity), retry_period),
+            watcher: Watcher::new(Arc::clone(&client), watch, retry_period, listener),
+            config,
+            client,
+            state,
+            inbox: inbox.clone(),
+            leadership: None,
+            events: VecDeque::new(),
+            errors: ErrorLog::default(),
+            drain_until: None,
+            wake: None,
+            idle_at: None,
+        };
         let thread = thread::Builder::new().name("routing".into()).stack_size(STACK).spawn(move || worker.run())?;
         Ok(RoutingWorker { inbox, thread })
-    }
-
-    /// Never waits.
-    pub(crate) fn post(&self, message: RoutingMessage) {
-        self.inbox.post(message);
     }
 
     /// Waits until the Service points elsewhere and all Events are sent, at most until this instant (and one call).
@@ -89,35 +103,15 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(config: Config, client: Arc<Client>, state: Arc<SharedState>, inbox: Inbox<RoutingMessage>) -> Worker {
-        let ServiceConfig { name, route_label } = config.service.clone().unwrap_or_default();
-        let (namespace, service) = (config.access.namespace.clone(), name.clone());
-        let watch = move |from, lasting| request::watch_service(&namespace, &service, from, lasting, Purpose::Route);
-        let retry_period = config.timing.retry_period();
-        let post = inbox.clone();
-        let listener = move |update| post.post(RoutingMessage::Watch(update));
-        Worker {
-            service: name,
-            routing: Routing::new(route_label, pod::label_value(&config.identity), retry_period),
-            watcher: Watcher::new(Arc::clone(&client), watch, retry_period, listener),
-            config,
-            client,
-            state,
-            inbox,
-            leadership: None,
-            events: VecDeque::new(),
-            errors: ErrorLog::default(),
-            drain_until: None,
-            wake: None,
-            idle_at: None,
-        }
-    }
-
     /// Until drained; whether the Service points elsewhere.
     fn run(mut self) -> bool {
         self.advance(RouteInput::Timer);
         loop {
-            self.update_watch();
+            let watched = self.routing.watch_from();
+            self.watcher.tend(watched, sys::boot_time());
+            if watched.is_none() {
+                self.watcher.stop();
+            }
             let points_here = self.routing.points_here();
             if let Some(until) = self.drain_until {
                 let done = !points_here && self.events.is_empty();
@@ -183,63 +177,53 @@ impl Worker {
         self.advance(input);
     }
 
-    /// Opens and closes the watch on the Service as needed.
-    fn update_watch(&mut self) {
-        let wanted = self.routing.watch_from();
-        self.watcher.tend(wanted, sys::boot_time());
-        if wanted.is_none() && self.watcher.is_running() {
-            self.watcher.stop();
-            self.advance(RouteInput::Watching(false));
-        }
-    }
-
-    /// Hands the routing one input and does all that it asks for.
-    fn advance(&mut self, input: RouteInput) {
+    /// Hands the routing one input and makes the calls that follow from it.
+    fn advance(&mut self, mut input: RouteInput) {
         if self.config.service.is_none() {
             return;
         }
-        self.routing.handle(sys::boot_time(), input);
-        self.wake = loop {
-            match self.routing.poll() {
-                RouteOutput::Call(request) => {
-                    // Asked right before it is sent: is the term still valid?
-                    let over = !self.leadership.as_ref().is_some_and(Leadership::is_held);
-                    let input = match request {
-                        RouteRequest::PatchService { .. } if over => RouteInput::Lost,
-                        _ => RouteInput::Reply(self.call(&request)),
-                    };
-                    self.routing.handle(sys::boot_time(), input);
-                }
-                RouteOutput::Report(event) => self.report(&event),
-                RouteOutput::WaitUntil(instant) => break instant,
+        loop {
+            if let Some(event) = self.routing.handle(sys::boot_time(), input) {
+                self.report(&event);
             }
-        };
+            let Some(asked) = self.routing.call.clone() else { break };
+            // Asked right before it is sent: is the term still valid?
+            let over = !self.leadership.as_ref().is_some_and(Leadership::is_held);
+            input = match asked {
+                RouteRequest::PatchService { .. } if over => RouteInput::Lost,
+                _ => RouteInput::Reply(self.call(&asked)),
+            };
+        }
+        self.wake = self.routing.wake();
         self.state.known().view.service_target = self.routing.selected().map(str::to_owned);
     }
 
     /// Makes a call and logs what is wrong with it, once.
     fn call(&mut self, asked: &RouteRequest) -> Result<RouteReply, Option<u16>> {
         let request = self.request(asked);
-        let result = self.send(&request).and_then(|reply| self.read(&request, &reply));
-        let missing = result.as_ref().ok().and_then(|reply| self.missing(asked, reply));
-        match (&result, missing) {
-            (Ok(_), None) => {
-                self.errors.settled(&request);
-                if *asked == RouteRequest::LabelPod {
-                    info!("updated pod label: {}={}", self.routing.key, self.routing.target);
-                }
-            }
-            (Ok(_), Some(what)) => {
+        let reply = self.send(&request);
+        let Routing { key, target, .. } = &self.routing;
+        let result = reply.and_then(|reply| match request.resource {
+            Resource::Service => reply.parse(&request, Service::parse).map(RouteReply::Service),
+            _ => reply.parse(&request, Pod::parse).map(|pod| RouteReply::Labelled(pod.label(key) == Some(target))),
+        });
+        let failed = match &result {
+            Ok(reply) => self.missing(asked, reply).map(|what| {
                 let (method, path) = (request.verb.method(), &request.path);
                 let cause = "an admission webhook may remove it";
                 self.errors.complain(&request, format!("{method} {path}: the answer lacks {what}: {cause}"));
-                self.count_failed(&request, TryResult::Failed);
-            }
-            (Err(error), _) => {
+                TryResult::Failed
+            }),
+            Err(error) => {
                 self.errors.about(&request, error);
                 let conflict = error.status == Some(409);
-                self.count_failed(&request, if conflict { TryResult::Conflict } else { TryResult::Failed });
+                Some(if conflict { TryResult::Conflict } else { TryResult::Failed })
             }
+        };
+        match failed {
+            None => self.errors.settled(&request),
+            Some(failed) if request.purpose == Purpose::Route => self.count(failed),
+            Some(_) => {}
         }
         result.map_err(|error| error.status)
     }
@@ -261,14 +245,6 @@ impl Worker {
         }
     }
 
-    fn read(&self, request: &Request, reply: &Reply) -> Result<RouteReply, CallError> {
-        if request.resource == Resource::Service {
-            return reply.parse(request, Service::parse).map(RouteReply::Service);
-        }
-        let Routing { key, target, .. } = &self.routing;
-        reply.parse(request, Pod::parse).map(|pod| RouteReply::Labelled(pod.label(key) == Some(target)))
-    }
-
     /// What was written and is missing in the answer.
     fn missing(&self, asked: &RouteRequest, reply: &RouteReply) -> Option<String> {
         let Routing { key, target, .. } = &self.routing;
@@ -285,13 +261,6 @@ impl Worker {
         }
     }
 
-    /// What is not made of the Service is counted.
-    fn count_failed(&self, request: &Request, result: TryResult) {
-        if request.purpose == Purpose::Route {
-            self.count(result);
-        }
-    }
-
     fn count(&self, result: TryResult) {
         self.state.metrics.counts().route_updates[result as usize] += 1;
     }
@@ -305,15 +274,16 @@ impl Worker {
     fn report(&self, event: &RouteEvent) {
         let (service, Routing { key, target, .. }) = (&self.service, &self.routing);
         match event {
+            RouteEvent::PodLabelled => info!("updated pod label: {key}={target}"),
             RouteEvent::ServiceUpdated => {
                 self.count(TryResult::Ok);
                 info!("updated Service {service}: its selector has {key}={target}");
             }
-            RouteEvent::SelectorChanged { target } => {
-                let target = target.as_deref().unwrap_or("nothing");
+            RouteEvent::SelectorChanged => {
+                let target = self.routing.selected().unwrap_or("nothing");
                 warn!("Service {service} was changed to {key}={target} while this process leads: setting it again");
             }
-            RouteEvent::SteppedBack { theirs } => {
+            RouteEvent::SteppedBack(theirs) => {
                 self.count(TryResult::Outranked);
                 let namespace = &self.config.access.namespace;
                 warn!(
@@ -332,7 +302,7 @@ impl Worker {
 
     fn record_event(&mut self, leadership: &Leadership, message: &str) {
         let Config { access, identity, events, .. } = &self.config;
-        if !events {
+        if !events || self.events.len() == EVENTS_KEPT {
             return;
         }
         let (namespace, name, uid) = (&access.namespace, &access.lease_name, &leadership.term().lease_uid);
@@ -340,9 +310,6 @@ impl Worker {
         let subject = Subject { namespace, name, uid, identity };
         let (name, object) = event::event(&subject, message, wall, sys::random_u64());
         self.events.push_back((boot + PATIENCE, request::create_event(namespace, &name, &object)));
-        if self.events.len() > EVENTS_KEPT {
-            self.events.pop_front();
-        }
     }
 
     fn send_event(&mut self) {
