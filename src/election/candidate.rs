@@ -134,17 +134,14 @@ impl Election {
     }
 
     pub(super) fn on_watching(&mut self, now: BootTime, watching: bool) {
-        if self.watching == watching {
-            return;
-        }
-        self.watching = watching;
         if watching && !self.look_first && !self.watch_gap {
             self.look_at = None;
-        } else if !watching {
+        } else if self.watching && !watching {
             self.watch_gap = true;
             let soon = now + self.jitter.up_to(self.timing.retry_period());
             self.look_at = Some(self.look_at.map_or(soon, |at| at.min(soon)));
         }
+        self.watching = watching;
     }
 
     pub(super) fn become_candidate(&mut self, now: BootTime) {

@@ -75,11 +75,16 @@ impl Election {
         if stood.is_none() && matches!(self.state, State::Candidate) && !mutant!(self, RetryAfterConflict) {
             self.conflicts = 0;
         }
-        let won = self.version_that_won(before.as_ref(), lease.as_ref());
+        let version = lease.as_ref().map(|lease| lease.version).or(deleted);
+        let acquired = |lease: &Option<Snapshot>| lease.as_ref().and_then(|lease| lease.record.acquire_time);
+        // A watch delivers each version, so the first that states another acquisition is the one that won.
+        let won = match &before {
+            Some(before) if acquired(&before.lease) == acquired(&lease) => before.won,
+            _ => version.filter(|_| self.watching && !first),
+        };
         if let Some(before) = &before {
             self.wait_out(before, lease.as_ref());
         }
-        let version = lease.as_ref().map(|lease| lease.version).or(deleted);
         self.observed = Some(ObservedRecord { lease, version, since, won, jitter });
         self.notice_twin(first);
         if leader != last_leader {
@@ -91,15 +96,6 @@ impl Election {
         self.note_trouble();
         self.resolve_write(now.boot);
         self.check_hold(now.boot);
-    }
-
-    /// A watch delivers each version, so the first that states another acquisition is the one that won.
-    fn version_that_won(&self, before: Option<&ObservedRecord>, lease: Option<&Snapshot>) -> Option<Version> {
-        let (before, lease) = (before?, lease?);
-        let acquisition =
-            |lease: &Snapshot| (lease.uid.clone(), lease.record.holder.clone(), lease.record.acquire_time);
-        let same = before.lease.as_ref().is_some_and(|before| acquisition(before) == acquisition(lease));
-        if same { before.won } else { self.watching.then_some(lease.version) }
     }
 
     /// A Lease that vanished, or went back to an older version, was not released: its holder may lead until its record
