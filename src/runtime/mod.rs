@@ -28,7 +28,7 @@ use crate::election::{
     self, CallFailure, CallKind, Election, Event, Identity, Input, LeaseRequest, Output, Snapshot, Timing, Version,
 };
 use crate::kube::client::MAX_IDLE;
-use crate::kube::{CallError, Client, Purpose, Reply, Request, request};
+use crate::kube::{CallError, Client, Purpose, Reply, Request, WatchEvent, request};
 use crate::sys;
 use crate::time::BootTime;
 
@@ -223,15 +223,15 @@ impl<A: Observer> Driver<A> {
     }
 
     fn watched(&mut self, update: WatchUpdate) {
-        let Some(change) = self.watcher.note(update) else { return };
-        match change {
-            WatchChange::Up => self.input(Input::Watching(true)),
-            WatchChange::Object(_, object) => match self.lease_store.seen(object) {
+        match self.watcher.note(update) {
+            None | Some(WatchChange::Event(WatchEvent::Bookmark(_))) => {}
+            Some(WatchChange::Up) => self.input(Input::Watching(true)),
+            Some(WatchChange::Event(WatchEvent::Modified(_, object))) => match self.lease_store.seen(object) {
                 Ok(lease) => self.input(Input::Seen(lease)),
                 Err(malformed) => warn!("the watch on Lease {} brought something else: {malformed}", self.lease_name),
             },
-            WatchChange::Deleted(version) => self.input(Input::Deleted(version)),
-            WatchChange::Down(_) => {
+            Some(WatchChange::Event(WatchEvent::Deleted(version))) => self.input(Input::Deleted(version)),
+            Some(WatchChange::Down(_)) => {
                 self.observer.watch_ended();
                 self.input(Input::Watching(false));
             }

@@ -8,7 +8,6 @@ use std::thread;
 use std::time::Duration;
 
 use log::{debug, info, warn};
-use serde_json::Value;
 
 use super::STACK;
 use crate::election::{Jitter, Version};
@@ -47,32 +46,27 @@ pub struct WatchUpdate {
 pub enum WatchChange {
     /// It is open.
     Up,
-    /// The object, as it now is, and its version.
-    Object(Version, Value),
-    /// The object was deleted, by the event of this version.
-    Deleted(Version),
-    /// It could not begin, or has ended; another is opened.
-    Down(CallError),
-}
-
-/// What is watched, and who is told.
-struct Subject {
-    client: Arc<Client>,
-    /// The call that watches the object from this version, for this time.
-    request: Box<dyn Fn(Version, Duration) -> Request + Send + Sync>,
-    retry_period: Duration,
-    listener: Box<dyn Fn(WatchUpdate) + Send + Sync>,
+    /// Something has happened to the object, or nothing for a while.
+    Event(WatchEvent),
+    /// It could not begin, or has ended; another is opened. `None`: in good order.
+    Down(Option<CallError>),
 }
 
 /// At most one watch at a time, and none sooner than a retry period after the one before has begun.
 pub struct Watcher {
-    subject: Arc<Subject>,
+    client: Arc<Client>,
+    /// The call that watches the object from this version, for this time.
+    request: Box<dyn Fn(Version, Duration) -> Request + Send>,
+    retry_period: Duration,
+    listener: Arc<dyn Fn(WatchUpdate) + Send + Sync>,
     /// The object, in words.
     watched: String,
     running: Option<WatchStop>,
     up: bool,
     /// The version of the object that the present watch began at or has brought last.
     seen: Version,
+    /// How far the present watch has come. The one after it goes on there if it ends in good order.
+    reached: Option<Version>,
     /// Since when the owner knows another version.
     differs_since: Option<BootTime>,
     not_before: BootTime,
@@ -88,18 +82,21 @@ pub struct Watcher {
 impl Watcher {
     pub(crate) fn new(
         client: Arc<Client>,
-        request: impl Fn(Version, Duration) -> Request + Send + Sync + 'static,
+        request: impl Fn(Version, Duration) -> Request + Send + 'static,
         retry_period: Duration,
         listener: impl Fn(WatchUpdate) + Send + Sync + 'static,
     ) -> Watcher {
         let Request { resource, namespace, name, .. } = request(ANY, LASTING);
-        let (request, listener) = (Box::new(request), Box::new(listener));
         Watcher {
-            subject: Arc::new(Subject { client, request, retry_period, listener }),
+            client,
+            request: Box::new(request),
+            retry_period,
+            listener: Arc::new(listener),
             watched: format!("{resource:?} {namespace}/{name}"),
             running: None,
             up: false,
             seen: ANY,
+            reached: None,
             differs_since: None,
             not_before: BootTime(0),
             forgotten: ANY,
@@ -117,7 +114,7 @@ impl Watcher {
         if self.running.is_some() {
             let differs = self.up && known != self.seen;
             self.differs_since = differs.then(|| self.differs_since.unwrap_or(now));
-            let stale_at = self.differs_since? + self.subject.retry_period;
+            let stale_at = self.differs_since? + self.retry_period;
             if now < stale_at {
                 return Some(stale_at);
             }
@@ -125,24 +122,29 @@ impl Watcher {
             self.stop();
         }
         if now >= self.not_before {
-            self.begin(if known > self.forgotten { known } else { ANY }, now);
+            self.begin(known, now);
         }
         self.running.is_none().then_some(self.not_before)
     }
 
-    fn begin(&mut self, from: Version, now: BootTime) {
-        self.not_before = now + Jitter::new(sys::random_u64()).around(self.subject.retry_period);
-        let (subject, stop) = (Arc::clone(&self.subject), WatchStop::default());
+    fn begin(&mut self, known: Version, now: BootTime) {
+        let mut jitter = Jitter::new(sys::random_u64());
+        self.not_before = now + jitter.around(self.retry_period);
+        let from = self.reached.unwrap_or(if known > self.forgotten { known } else { ANY });
+        if self.reached.is_none() {
+            self.seen = from;
+        }
+        let request = (self.request)(from, LASTING + jitter.up_to(LASTING));
+        let (client, listener, stop) = (Arc::clone(&self.client), Arc::clone(&self.listener), WatchStop::default());
         self.running = Some(stop.clone());
-        self.seen = from;
-        let run = move || subject.watch(&stop, from);
+        let run = move || read(&client, &request, &stop, &*listener);
         if let Err(error) = thread::Builder::new().name("watch".into()).stack_size(STACK).spawn(run) {
             warn!("no thread for the watch on {}: {error}", self.watched);
             self.running = None;
         }
     }
 
-    /// Takes note of an update; `None`: it is from a watch that was stopped.
+    /// Takes note of an update. `None`: its owner need not; it is from a watch that was stopped, say.
     pub(crate) fn note(&mut self, WatchUpdate { watch, change }: WatchUpdate) -> Option<WatchChange> {
         if watch.is_stopped() {
             return None;
@@ -153,9 +155,22 @@ impl Watcher {
                 if mem::take(&mut self.failed) | mem::take(&mut self.forbidden) {
                     info!("the watch on {} works again", self.watched);
                 }
+                if self.reached.is_some() {
+                    return None; // It goes on where the one before it has ended in good order.
+                }
             }
-            WatchChange::Object(version, _) | WatchChange::Deleted(version) => self.seen = *version,
-            WatchChange::Down(error) => {
+            WatchChange::Event(WatchEvent::Modified(version, _) | WatchEvent::Deleted(version)) => {
+                (self.seen, self.reached) = (*version, Some(*version));
+            }
+            WatchChange::Event(WatchEvent::Bookmark(version)) => {
+                self.reached = Some(*version);
+                return None;
+            }
+            WatchChange::Down(None) => {
+                (self.running, self.up) = (None, false);
+                return None;
+            }
+            WatchChange::Down(Some(error)) => {
                 self.stop();
                 self.note_end(error, sys::boot_time());
             }
@@ -172,7 +187,7 @@ impl Watcher {
             Some(403) => {
                 self.not_before = now + LONGEST_PAUSE;
                 if !mem::replace(&mut self.forbidden, true) {
-                    let rule = (self.subject.request)(self.seen, LASTING).missing_rule();
+                    let rule = (self.request)(self.seen, LASTING).missing_rule();
                     warn!("cannot watch {watched}, polling instead: {error}; {rule}");
                 }
             }
@@ -195,11 +210,10 @@ impl Watcher {
 
     /// Ends the watch, if there is one. Its updates are ignored from now on.
     pub(crate) fn stop(&mut self) {
+        (self.up, self.reached, self.differs_since) = (false, None, None);
         if let Some(running) = self.running.take() {
             running.stop();
         }
-        self.up = false;
-        self.differs_since = None;
     }
 }
 
@@ -210,54 +224,30 @@ impl Drop for Watcher {
     }
 }
 
-impl Subject {
-    /// One watch, opened again as often as the server ends it in good order.
-    fn watch(&self, stop: &WatchStop, mut from: Version) {
-        let tell = |change| (self.listener)(WatchUpdate { watch: stop.clone(), change });
-        let mut jitter = Jitter::new(sys::random_u64());
-        while !stop.is_stopped() {
-            let request = (self.request)(from, LASTING + jitter.up_to(LASTING));
-            let begun = sys::boot_time();
-            let ended = Watch::open(&self.client, &request, OPENING, stop).and_then(|watch| {
-                tell(WatchChange::Up);
-                listen(watch, &mut from, tell)
-            });
-            let lasted = sys::boot_time().since(begun);
-            match ended {
-                Ok(()) if lasted >= SHORTEST.max(self.retry_period) => {}
-                Ok(()) => {
-                    let text = format!("the server ended it after {lasted:.1?}");
-                    let cut = CallError::transport(&request, TransportKind::Cut, true, &text);
-                    return tell(WatchChange::Down(cut));
-                }
-                Err(error) => return tell(WatchChange::Down(error)),
-            }
+/// One watch, from its opening to its end.
+fn read(client: &Client, request: &Request, watch: &WatchStop, listener: &dyn Fn(WatchUpdate)) {
+    let tell = |change| listener(WatchUpdate { watch: watch.clone(), change });
+    let begun = sys::boot_time();
+    let ended = Watch::open(client, request, OPENING, watch).and_then(|events| {
+        tell(WatchChange::Up);
+        for event in events {
+            tell(WatchChange::Event(event?));
         }
-    }
-}
-
-/// Until the server ends it in good order; then `from` is where to go on.
-fn listen(watch: Watch, from: &mut Version, tell: impl Fn(WatchChange)) -> Result<(), CallError> {
-    for event in watch {
-        match event? {
-            WatchEvent::Modified(version, object) => {
-                *from = version;
-                tell(WatchChange::Object(version, object));
-            }
-            WatchEvent::Deleted(version) => {
-                *from = version;
-                tell(WatchChange::Deleted(version));
-            }
-            WatchEvent::Bookmark(version) => *from = version,
+        let lasted = sys::boot_time().since(begun);
+        if lasted < SHORTEST {
+            let text = format!("the server ended it after {lasted:.1?}");
+            return Err(CallError::transport(request, TransportKind::Cut, true, &text));
         }
-    }
-    Ok(())
+        Ok(())
+    });
+    tell(WatchChange::Down(ended.err()));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::kube::{ClientOptions, Purpose, request};
+    use serde_json::Value;
 
     const RETRY_PERIOD: Duration = Duration::from_secs(2);
     const BEGIN: BootTime = BootTime(1_000);
@@ -351,16 +341,44 @@ mod tests {
         let (mut watcher, stop) = open_watcher();
         assert_eq!(watcher.tend(Some(50), BEGIN), None);
         watcher.tend(Some(51), BEGIN);
-        watcher.note(WatchUpdate { watch: stop.clone(), change: WatchChange::Object(51, Value::Null) });
+        watcher.note(WatchUpdate {
+            watch: stop.clone(),
+            change: WatchChange::Event(WatchEvent::Modified(51, Value::Null)),
+        });
         watcher.tend(Some(51), BEGIN + RETRY_PERIOD);
         assert!(!stop.is_stopped(), "it has caught up");
+    }
+
+    #[test]
+    fn a_watch_that_ends_in_good_order_goes_on_where_it_was_and_its_owner_need_not_know() {
+        let (mut watcher, stop) = open_watcher();
+        let (asked, asks) = std::sync::mpsc::channel();
+        watcher.request = Box::new(move |from, lasting| {
+            asked.send(from).expect("the test reads it");
+            watch(from, lasting)
+        });
+        for change in [WatchChange::Event(WatchEvent::Bookmark(900)), WatchChange::Down(None)] {
+            assert!(watcher.note(WatchUpdate { watch: stop.clone(), change }).is_none());
+        }
+        assert_eq!(watcher.tend(Some(50), BEGIN), None, "it is no stale one: the object has not changed");
+        assert_eq!((asks.recv(), watcher.seen), (Ok(900), 50));
+        let watch = watcher.running.clone().expect("it is being opened");
+        assert!(watcher.note(WatchUpdate { watch, change: WatchChange::Up }).is_none());
+        assert_eq!(watcher.tend(Some(50), BEGIN), None);
+        watcher.stop();
+        watcher.tend(Some(50), BEGIN + RETRY_PERIOD * 2);
+        assert_eq!(asks.recv(), Ok(50), "after any other end the known version counts");
     }
 
     #[test]
     fn what_a_stopped_watch_still_brings_is_ignored() {
         let (mut watcher, stop) = open_watcher();
         watcher.stop();
-        assert!(watcher.note(WatchUpdate { watch: stop, change: WatchChange::Object(51, Value::Null) }).is_none());
+        assert!(
+            watcher
+                .note(WatchUpdate { watch: stop, change: WatchChange::Event(WatchEvent::Modified(51, Value::Null)) })
+                .is_none()
+        );
         assert_eq!(watcher.seen, 50);
     }
 }

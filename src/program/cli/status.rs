@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{CALL_LIMIT, Outcome, get_lease, print_line, with_client};
 use crate::election::{Record, Snapshot, Version};
 use crate::kube::pod::label_value;
-use crate::kube::{Client, Lease, Purpose, Resource, Service, request};
+use crate::kube::{Client, Lease, Purpose, Resource, Service, WatchEvent, request};
 use crate::program::config::{ServiceConfig, StatusConfig};
 use crate::runtime::inbox::Inbox;
 use crate::runtime::{WatchChange, Watcher};
@@ -188,17 +188,17 @@ impl LeaseStatus<'_> {
     fn apply(&mut self, resource: Resource, change: WatchChange) {
         let known = self.version(resource);
         match (resource, change) {
-            (Resource::Lease, WatchChange::Deleted(_)) => self.lease = None,
-            (_, WatchChange::Deleted(_)) => self.service = Some(Err("it was deleted".into())),
-            (Resource::Lease, WatchChange::Object(_, object)) => {
+            (Resource::Lease, WatchChange::Event(WatchEvent::Deleted(_))) => self.lease = None,
+            (_, WatchChange::Event(WatchEvent::Deleted(_))) => self.service = Some(Err("it was deleted".into())),
+            (Resource::Lease, WatchChange::Event(WatchEvent::Modified(_, object))) => {
                 let read = Lease::from_object(object).ok().filter(|read| known < Some(read.version()));
                 self.lease = read.map(|read| read.snapshot()).or(self.lease.take());
             }
-            (_, WatchChange::Object(_, object)) => {
+            (_, WatchChange::Event(WatchEvent::Modified(_, object))) => {
                 let read = Service::from_object(&object).ok().filter(|read| known < Some(read.version));
                 self.service = read.map(Ok).or(self.service.take());
             }
-            (_, WatchChange::Up | WatchChange::Down(_)) => {}
+            _ => {}
         }
     }
 

@@ -14,7 +14,9 @@ use super::{CONFLICTS_IN_A_ROW, RouteEvent, RouteInput, RouteReply, RouteRequest
 use crate::kube::client::MAX_IDLE;
 use crate::kube::event::{self, Subject, became_leader, stopped_leading};
 use crate::kube::service::{FENCE, selector_patch};
-use crate::kube::{CallError, Client, Fence, Pod, Purpose, Reply, Request, Resource, Service, pod, request};
+use crate::kube::{
+    CallError, Client, Fence, Pod, Purpose, Reply, Request, Resource, Service, WatchEvent, pod, request,
+};
 use crate::program::config::{Config, ServiceConfig};
 use crate::program::metrics::TryResult;
 use crate::program::state::SharedState;
@@ -165,11 +167,11 @@ impl Worker {
 
     fn on_watch(&mut self, update: WatchUpdate) {
         let input = match self.watcher.note(update) {
-            None => return, // From a watch that was stopped.
+            None | Some(WatchChange::Event(WatchEvent::Bookmark(_))) => return,
             Some(WatchChange::Up) => RouteInput::Watching(true),
             Some(WatchChange::Down(_)) => RouteInput::Watching(false),
-            Some(WatchChange::Deleted(_)) => RouteInput::Deleted,
-            Some(WatchChange::Object(_, object)) => match Service::from_object(&object) {
+            Some(WatchChange::Event(WatchEvent::Deleted(_))) => RouteInput::Deleted,
+            Some(WatchChange::Event(WatchEvent::Modified(_, object))) => match Service::from_object(&object) {
                 Ok(service) => RouteInput::Seen(service),
                 Err(error) => return warn!("the watch on Service {}: unreadable event: {error}", self.service),
             },
