@@ -195,7 +195,7 @@ impl<'a> Reader<'a> {
 
     /// POD_NAME, else HOSTNAME. Where it must also be a Pod's name, `names_a_pod`.
     pub fn identity(&mut self, names_a_pod: bool) -> String {
-        let parse = if names_a_pod { value::dns_subdomain } else { value::identity };
+        let parse = if names_a_pod { value::dns_subdomain } else { value::visible };
         let variable = if self.given(&POD_NAME).is_some() { &POD_NAME } else { &HOSTNAME };
         if self.given(variable).is_none() {
             self.note(POD_NAME.name, None, NO_IDENTITY);

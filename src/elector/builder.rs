@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::callbacks::Callbacks;
 use super::{Elector, Stopped};
 use crate::election::{Identity, Timing};
-use crate::environment::value::{dns_label, dns_subdomain, identity, visible_id};
+use crate::environment::value::{dns_label, dns_subdomain, visible};
 use crate::environment::{Mistake, Mistakes};
 use crate::kube::{Client, ClientOptions, CredentialsError};
 use crate::runtime::Leadership;
@@ -218,9 +218,9 @@ impl ElectorBuilder {
         let names = [
             ("namespace", Some(&self.namespace), dns_label as fn(&str) -> Result<String, String>),
             ("lease", Some(&self.lease), dns_subdomain),
-            ("identity", Some(&self.identity), identity),
-            ("pod_uid", self.pod_uid.as_ref(), visible_id),
-            ("pod_revision", self.pod_revision.as_ref(), visible_id),
+            ("identity", Some(&self.identity), visible),
+            ("pod_uid", self.pod_uid.as_ref(), visible),
+            ("pod_revision", self.pod_revision.as_ref(), visible),
         ];
         let mut mistakes = Vec::new();
         for (name, given, parse) in names {

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::fs;
 
 use super::{Elector, ElectorBuilder, ElectorError};
-use crate::environment::value::visible_id;
+use crate::environment::value::visible;
 use crate::environment::{Mistakes, POD_REVISION, POD_UID, Reader};
 
 impl Elector {
@@ -54,7 +54,7 @@ impl Elector {
 fn from_environment(lease: String, env: &dyn Fn(&str) -> Option<OsString>) -> Result<ElectorBuilder, ElectorError> {
     let mut reader = Reader::new(env, &|path| fs::read_to_string(path));
     let (access, identity) = (reader.access(lease), reader.identity(false));
-    let (pod_uid, pod_revision) = (reader.optional(&POD_UID, visible_id), reader.optional(&POD_REVISION, visible_id));
+    let (pod_uid, pod_revision) = (reader.optional(&POD_UID, visible), reader.optional(&POD_REVISION, visible));
     let timing = reader.timing(false);
     if !reader.mistakes.is_empty() {
         return Err(ElectorError::Settings(Mistakes(reader.mistakes)));

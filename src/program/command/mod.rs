@@ -70,7 +70,8 @@ impl Supervisor {
         }
         let orders = Inbox::new()?;
         orders.on_readable(signals.child_descriptor()?, Signals::take_child_signal);
-        let worker = SupervisorThread::new(command, identity, orders.clone(), Box::new(log));
+        let (terminal, log) = (sys::has_terminal(), Box::new(log));
+        let worker = SupervisorThread { command, identity, orders: orders.clone(), log, terminal, run: None };
         thread::Builder::new().name("supervisor".into()).stack_size(STACK).spawn(move || worker.work())?;
         Ok(Supervisor(orders))
     }

@@ -35,7 +35,7 @@ pub(super) enum Order {
 type OnEnd = Box<dyn FnOnce(Ended) + Send>;
 
 /// One run of the command, until nothing of it is left.
-struct Run {
+pub(super) struct Run {
     child: Child,
     schedule: Schedule,
     on_end: OnEnd,
@@ -47,25 +47,17 @@ struct Run {
 
 /// What the thread works with.
 pub(super) struct SupervisorThread {
-    command: Vec<OsString>,
-    identity: String,
-    orders: Inbox<Order>,
-    log: Box<dyn Fn(Level, String) + Send>,
+    /// The program, and its arguments.
+    pub(super) command: Vec<OsString>,
+    pub(super) identity: String,
+    pub(super) orders: Inbox<Order>,
+    pub(super) log: Box<dyn Fn(Level, String) + Send>,
     /// On a terminal the command is in the foreground while it runs, as under a shell.
-    terminal: bool,
-    run: Option<Run>,
+    pub(super) terminal: bool,
+    pub(super) run: Option<Run>,
 }
 
 impl SupervisorThread {
-    pub(super) fn new(
-        command: Vec<OsString>,
-        identity: String,
-        orders: Inbox<Order>,
-        log: Box<dyn Fn(Level, String) + Send>,
-    ) -> SupervisorThread {
-        SupervisorThread { command, identity, orders, log, terminal: sys::has_terminal(), run: None }
-    }
-
     /// Never returns: the kernel kills the command when the thread that started it ends.
     pub(super) fn work(mut self) {
         loop {

@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 
 use super::{Config, Health, Invocation, LogConfig, ServiceConfig, StatusConfig, YieldConfig, value};
-use crate::environment::value::{dns_label, dns_subdomain, duration, identity, interval, visible_id};
+use crate::environment::value::{dns_label, dns_subdomain, duration, interval, visible};
 use crate::environment::*;
 
 const UNKNOWN: &str = "unknown; there are status [--json] [--watch], yield [--to POD], install FOLDER, --help and --version. \
@@ -79,7 +79,7 @@ impl Reader<'_> {
                 return None;
             }
         };
-        identity(name).map_err(|problem| self.note("--to", Some(name), problem)).ok()
+        visible(name).map_err(|problem| self.note("--to", Some(name), problem)).ok()
     }
 
     fn run(&mut self, command: Option<Vec<OsString>>) -> Config {
@@ -91,8 +91,8 @@ impl Reader<'_> {
             log: self.log(command.is_some()),
             // With routing the identity is also the name of the Pod to label.
             identity: self.identity(self.given(&SERVICE_NAME).is_some()),
-            pod_uid: self.optional(&POD_UID, visible_id),
-            pod_revision: self.optional(&POD_REVISION, visible_id),
+            pod_uid: self.optional(&POD_UID, visible),
+            pod_revision: self.optional(&POD_REVISION, visible),
             timing: self.timing(command.is_some()),
             service: self.service(),
             port: self.read(&PORT, value::port_or_zero),

@@ -2,24 +2,22 @@
 //!
 //! PURE. As `environment::value`: each function returns the value, or what is wrong and what would be right.
 
+use std::num::NonZeroU32;
+
 use log::LevelFilter;
 
 use super::LogFormat;
 use crate::environment::shown;
 use crate::environment::value::{Problem, Url, dns_subdomain};
-use crate::kube::url::digits;
 
 /// A port to listen on; 0 is any free one.
 pub(super) fn port_or_zero(text: &str) -> Result<u16, Problem> {
-    digits(text)
-        .and_then(|n| u16::try_from(n).ok())
-        .ok_or_else(|| "not a port; write a number from 1 to 65535, or 0 for any free one".into())
+    text.parse().map_err(|_| "not a port; write a number from 1 to 65535, or 0 for any free one".into())
 }
 
 /// A number of times, at least once.
 pub(super) fn count(text: &str) -> Result<u32, Problem> {
-    let count = digits(text).and_then(|n| u32::try_from(n).ok()).filter(|&n| n > 0);
-    count.ok_or_else(|| "not a count; write a whole number, 1 or more".into())
+    text.parse().map(NonZeroU32::get).map_err(|_| "not a count; write a whole number, 1 or more".into())
 }
 
 /// `on` or `off`, in the spellings that manifests use.

@@ -243,7 +243,7 @@ fn everything_that_is_wrong_is_said_at_once() {
     let lines: Vec<String> = error.to_string().lines().map(str::to_owned).collect();
     let expected = [
         "identity=\"\": must be 1 to 253",
-        "pod_uid=\"two words\": must be 1 to 128",
+        "pod_uid=\"two words\": must be 1 to 253",
         "timing: LEASE_DURATION (1.5s) must be whole seconds",
         "timing: LEASE_DURATION (1.5s) must be more than RENEWAL_DEADLINE (2s)",
         "timing: RENEW_INTERVAL (0ns) must be more than zero",
