@@ -101,14 +101,12 @@ impl Client {
     ///
     /// Everything else. Of a write, [`CallError::may_have_been_applied`] says whether its fate is unknown.
     pub fn call(&self, request: &Request, limit: Duration) -> Result<Reply, CallError> {
-        self.with_retry(request, limit, |attempt, limit| {
-            let result = self.exchange(request, attempt, limit, |trust| self.kept_agent(trust));
-            if result.as_ref().is_err_and(|error| error.transport.is_some()) {
-                // The route may have failed (a node lost, a route changed): the next call connects again.
-                self.close_idle();
-            }
-            result.map(|(reply, _)| reply)
-        })
+        let result = self.with_retry(request, limit, |trust| self.kept_agent(trust));
+        if result.as_ref().is_err_and(|error| error.transport.is_some()) {
+            // The route may have failed (a node lost, a route changed): the next call connects again.
+            self.close_idle();
+        }
+        result.map(|(reply, _)| reply)
     }
 
     /// Opens a watch: makes the call, and hands back the answer's body unread. It comes on an agent of its own
@@ -119,14 +117,12 @@ impl Client {
         limit: Duration,
         told: impl Fn(&Agent),
     ) -> Result<BodyReader<'static>, CallError> {
-        self.with_retry(request, limit, |attempt, limit| {
-            let result = self.exchange(request, attempt, limit, |trust| {
-                let agent = self.new_agent(trust.as_deref());
-                told(&agent);
-                agent
-            });
-            result.map(|(_, body)| body)
-        })
+        let own_agent = |trust: Option<Arc<Trust>>| {
+            let agent = self.new_agent(trust.as_deref());
+            told(&agent);
+            agent
+        };
+        self.with_retry(request, limit, own_agent).map(|(_, body)| body)
     }
 
     /// Closes the connection that is kept for the next call. For when there has been none for [`MAX_IDLE`]: it would not be
@@ -135,17 +131,17 @@ impl Client {
         sys::lock(&self.kept).agent = None;
     }
 
-    fn with_retry<T>(
+    fn with_retry(
         &self,
         request: &Request,
         limit: Duration,
-        attempt: impl Fn(u32, Duration) -> Result<T, CallError>,
-    ) -> Result<T, CallError> {
+        agent: impl Fn(Option<Arc<Trust>>) -> Agent,
+    ) -> Result<(Reply, BodyReader<'static>), CallError> {
         let begun = Instant::now();
-        let first = attempt(1, limit);
+        let first = self.exchange(request, 1, limit, &agent);
         let retry = first.as_ref().is_err_and(|error| self.worth_a_retry(request, error));
         let left = limit.saturating_sub(begun.elapsed());
-        if retry && !left.is_zero() { attempt(2, left) } else { first }
+        if retry && !left.is_zero() { self.exchange(request, 2, left, &agent) } else { first }
     }
 
     fn worth_a_retry(&self, request: &Request, error: &CallError) -> bool {
@@ -168,7 +164,7 @@ impl Client {
         request: &Request,
         attempt: u32,
         limit: Duration,
-        agent: impl FnOnce(Option<Arc<Trust>>) -> Agent,
+        agent: impl Fn(Option<Arc<Trust>>) -> Agent,
     ) -> Result<(Reply, BodyReader<'static>), CallError> {
         let _until_told = self.options.audit.as_deref().map(Audit::begin);
         let (token, trust) = self.options.credentials.as_ref().map(|account| account.current()).unzip();
@@ -252,17 +248,17 @@ impl Client {
     }
 }
 
-/// `limits`: for the answer's head, and for all of it.
+/// The limits are for the answer's head, and for all of it.
 fn run(
     agent: &Agent,
     message: http::Result<http::Request<impl AsSendBody>>,
-    limits: (Duration, Duration),
+    (head, total): (Duration, Duration),
 ) -> Result<http::Response<Body>, Error> {
     let message = agent
         .configure_request(message?)
-        .timeout_global(Some(limits.1))
-        .timeout_connect(Some(limits.0.min(CONNECT_LIMIT)))
-        .timeout_recv_response(Some(limits.0))
+        .timeout_connect(Some(head.min(CONNECT_LIMIT)))
+        .timeout_recv_response(Some(head))
+        .timeout_global(Some(total))
         .build();
     agent.run(message)
 }

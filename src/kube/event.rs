@@ -22,18 +22,9 @@ pub struct Subject<'a> {
     pub identity: &'a str,
 }
 
-/// The message of an acquisition, in the words that client-go uses: people search for them.
-pub fn became_leader(identity: &str) -> String {
-    format!("{identity} became leader")
-}
-
-/// The message of a term's end, and why it ended.
-pub fn stopped_leading(identity: &str, why: &str) -> String {
-    if why.is_empty() { format!("{identity} stopped leading") } else { format!("{identity} stopped leading: {why}") }
-}
-
-/// An Event's name and object. `unique` makes the name: a random number.
-pub fn event(subject: &Subject<'_>, message: &str, at: WallTime, unique: u64) -> (String, Value) {
+/// An Event's name and object. `what` the candidate did (people search for client-go's words: "became leader", "stopped
+/// leading"). `unique` makes the name: a random number.
+pub fn event(subject: &Subject<'_>, what: &str, at: WallTime, unique: u64) -> (String, Value) {
     let Subject { namespace, name: lease, uid, identity } = subject;
     let name = event_name(lease, unique);
     let object = json!({
@@ -45,7 +36,7 @@ pub fn event(subject: &Subject<'_>, message: &str, at: WallTime, unique: u64) ->
         },
         "type": "Normal",
         "reason": "LeaderElection",
-        "message": message,
+        "message": format!("{identity} {what}"),
         "source": { "component": "leasehold" },
         "reportingComponent": "leasehold",
         "reportingInstance": identity,
@@ -94,7 +85,7 @@ mod tests {
             "firstTimestamp": "2026-11-22T15:04:05Z",
             "lastTimestamp": "2026-11-22T15:04:05Z",
         });
-        let made = event(&subject, &became_leader("web-0"), at, 0xbeef);
+        let made = event(&subject, "became leader", at, 0xbeef);
         assert_eq!(made, ("web.000000000000beef".to_owned(), expected));
     }
 
@@ -105,11 +96,5 @@ mod tests {
             let name = event_name(lease, u64::MAX);
             assert!(name.len() <= NAME_LIMIT && !name.contains(".."), "{name}");
         }
-    }
-
-    #[test]
-    fn the_end_of_a_term_says_why() {
-        assert_eq!(stopped_leading("web-0", "the lease expired"), "web-0 stopped leading: the lease expired");
-        assert_eq!(stopped_leading("web-0", ""), "web-0 stopped leading");
     }
 }

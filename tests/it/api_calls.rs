@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use leasehold::election::{Election, Identity, Input, Output, Timing};
-use leasehold::kube::event::{Subject, became_leader, event};
+use leasehold::kube::event::{Subject, event};
 use leasehold::kube::request::{self, Request};
 use leasehold::kube::service::selector_patch;
 use leasehold::kube::{CallError, Fence, Lease, Purpose, Reply, Service, Verb};
@@ -218,7 +218,7 @@ fn route(cluster: &mut Cluster, lease: &Lease) {
 fn tell(cluster: &mut Cluster, lease: &Lease) {
     let (uid, identity) = (lease.snapshot().uid, "web-6c9f-aaaaa");
     let subject = Subject { namespace: NAMESPACE, name: "web", uid: &uid, identity };
-    let (name, object) = event(&subject, &became_leader(identity), cluster.now.wall, 0x17f3_5c0e_9a2b_4d68);
+    let (name, object) = event(&subject, "became leader", cluster.now.wall, 0x17f3_5c0e_9a2b_4d68);
     let request = request::create_event(NAMESPACE, &name, &object);
     cluster.make("create_event", "It has become leader", &request).expect("the Event");
 }

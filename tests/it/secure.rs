@@ -131,7 +131,7 @@ fn a_pod_is_labelled_and_a_service_pointed_at_it() {
 fn an_event_is_created() {
     let setup = Setup::new("event");
     let subject = Subject { namespace: "ns", name: "web", uid: "u-1", identity: "web-0" };
-    let (name, object) = event(&subject, "web-0 became leader", WallTime(0), 1);
+    let (name, object) = event(&subject, "became leader", WallTime(0), 1);
     let reply = setup.client.call(&request::create_event("ns", &name, &object), LONG).unwrap();
     let created: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
     assert_eq!((&created["count"], &created["message"]), (&json!(1), &json!("web-0 became leader")));

@@ -12,7 +12,7 @@ use log::{debug, info, warn};
 
 use super::{CONFLICTS_IN_A_ROW, RouteEvent, RouteInput, RouteReply, RouteRequest, Routing};
 use crate::kube::client::MAX_IDLE;
-use crate::kube::event::{self, Subject, became_leader, stopped_leading};
+use crate::kube::event::{self, Subject};
 use crate::kube::service::{FENCE, selector_patch};
 use crate::kube::{
     CallError, Client, Fence, Pod, Purpose, Reply, Request, Resource, Service, WatchEvent, pod, request,
@@ -146,17 +146,16 @@ impl Worker {
     }
 
     fn take(&mut self, message: RoutingMessage) {
-        let me = &self.config.identity;
         match message {
             RoutingMessage::Lead(leadership) => {
                 let fence = Fence::of(leadership.term());
-                self.record_event(&leadership, &became_leader(me));
+                self.record_event(&leadership, "became leader");
                 self.leadership = Some(leadership);
                 self.advance(RouteInput::Lead(fence));
             }
             RoutingMessage::Lost { why } => {
                 if let Some(leadership) = self.leadership.take() {
-                    self.record_event(&leadership, &stopped_leading(me, &why));
+                    self.record_event(&leadership, &format!("stopped leading: {why}"));
                 }
                 self.advance(RouteInput::Lost);
             }
@@ -302,7 +301,7 @@ impl Worker {
         }
     }
 
-    fn record_event(&mut self, leadership: &Leadership, message: &str) {
+    fn record_event(&mut self, leadership: &Leadership, what: &str) {
         let Config { access, identity, events, .. } = &self.config;
         if !events || self.events.len() == EVENTS_KEPT {
             return;
@@ -310,7 +309,7 @@ impl Worker {
         let (namespace, name, uid) = (&access.namespace, &access.lease_name, &leadership.term().lease_uid);
         let Now { boot, wall } = sys::now();
         let subject = Subject { namespace, name, uid, identity };
-        let (name, object) = event::event(&subject, message, wall, sys::random_u64());
+        let (name, object) = event::event(&subject, what, wall, sys::random_u64());
         self.events.push_back((boot + PATIENCE, request::create_event(namespace, &name, &object)));
     }
 
