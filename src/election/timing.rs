@@ -32,6 +32,7 @@ pub struct Timing {
 
 /// A duration that does not fit the others.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct TimingError {
     /// LEASE_DURATION, RENEWAL_DEADLINE, RETRY_PERIOD or RENEW_INTERVAL, as in the environment of a Pod.
     pub setting: &'static str,

@@ -23,7 +23,7 @@ use crate::time::BootTime;
 
 /// What survives SIGKILL (it forks faster than it dies, or hangs in the kernel) is killed again this often, and whenever
 /// a child dies.
-const KILL_AGAIN: Duration = Duration::from_millis(100);
+const KILL_AGAIN: Duration = Duration::from_secs(1);
 
 /// What the supervisor is asked to do.
 pub(super) enum Order {
