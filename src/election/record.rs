@@ -53,7 +53,7 @@ pub struct Annotations {
 }
 
 /// One version of a Lease, as the API server stated it.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Default, PartialEq, Eq, Hash, Debug)]
 pub struct Snapshot {
     /// `metadata.uid`: another one is another Lease, whatever its name.
     pub uid: String,

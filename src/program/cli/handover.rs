@@ -25,20 +25,12 @@ const TRIES: u32 = 5;
 /// Why there was no hand-over.
 pub(in crate::program) fn hand_over(config: &YieldConfig) -> Outcome {
     with_client(&config.access, &config.log, |client| {
-        let to = config.to.as_deref().unwrap_or_default();
-        let (holder, lease_duration) = ask(&config.access, &client, to)?;
-        if holder == to {
-            return print_line(&format!("{to} leads already"));
-        }
-        let whom = if to.is_empty() { "anyone else" } else { to };
-        print_line(&format!("asked {holder} to hand over to {whom}"))?;
-        wait(&config.access, &client, &holder, lease_duration)
+        ask(&config.access, &client, config.to.as_deref().unwrap_or_default())
     })
 }
 
-/// Annotates the Lease with the request. The holder sees it through its watch. Returns the leader that was asked, and its
-/// lease duration.
-fn ask(access: &LeaseAccess, client: &Client, to: &str) -> Result<(String, Duration), String> {
+/// Annotates the Lease with the request, which the holder sees through its watch, and waits.
+fn ask(access: &LeaseAccess, client: &Client, to: &str) -> Outcome {
     let LeaseAccess { namespace, lease_name, .. } = access;
     let name = access.lease();
     for _ in 0..TRIES {
@@ -52,14 +44,18 @@ fn ask(access: &LeaseAccess, client: &Client, to: &str) -> Result<(String, Durat
             ));
         }
         let holder = record.holder.clone().ok_or_else(|| format!("nobody leads {name}: there is nobody to ask"))?;
-        let lease_duration = Duration::from_secs(record.lease_duration_seconds.unwrap_or_default().into());
         if holder == to {
-            return Ok((holder, lease_duration));
+            return print_line(&format!("{to} leads already"));
         }
+        let lease_duration = Duration::from_secs(record.lease_duration_seconds.unwrap_or_default().into());
         let content = Content { record, annotations: Annotations { yield_to: Some(to.to_owned()), ..annotations } };
         let request = request::replace_lease(namespace, lease_name, &lease.with(&content), Purpose::Yield);
         match client.call(&request, CALL_LIMIT) {
-            Ok(_) => return Ok((holder, lease_duration)),
+            Ok(_) => {
+                let whom = if to.is_empty() { "anyone else" } else { to };
+                print_line(&format!("asked {holder} to hand over to {whom}"))?;
+                return wait(access, client, &holder, lease_duration);
+            }
             Err(error) if error.status == Some(409) => {}
             Err(error) => return Err(error.to_string()),
         }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{CALL_LIMIT, Outcome, get_lease, print_line, with_client};
 use crate::election::{Record, Snapshot, Version};
 use crate::kube::pod::label_value;
-use crate::kube::{Client, Lease, Purpose, Resource, Service, WatchEvent, request};
+use crate::kube::{Client, Lease, Purpose, Service, WatchEvent, request};
 use crate::program::config::{ServiceConfig, StatusConfig};
 use crate::runtime::inbox::Inbox;
 use crate::runtime::{WatchChange, Watcher};
@@ -19,6 +19,13 @@ use crate::time::{WallTime, human};
 
 /// Between looks where a watch is not allowed, and after one broke.
 const POLL: Duration = Duration::from_secs(2);
+
+/// The two objects of `--watch`.
+const LEASE: usize = 0;
+const SERVICE: usize = 1;
+
+/// A line, and the beginning of the term that it is about.
+type Fact = (String, Option<WallTime>);
 
 /// `leasehold status`.
 ///
@@ -63,20 +70,10 @@ impl LeaseStatus<'_> {
         Some((name, read.map(|service| service.selector_value(route_label))))
     }
 
-    fn version(&self, resource: Resource) -> Option<Version> {
-        match resource {
-            Resource::Lease => self.lease.as_ref().map(|lease| lease.version),
-            _ => self.service.as_ref()?.as_ref().ok().map(|service| service.version),
-        }
-    }
-
-    fn record(&self) -> Record {
-        self.lease.as_ref().map(|lease| lease.record.clone()).unwrap_or_default()
-    }
-
     fn agrees(&self) -> Option<bool> {
         let target = self.target()?.1.ok()?;
-        Some(self.record().holder.as_deref().map(label_value).as_deref() == target)
+        let leader = self.lease.as_ref().and_then(|lease| lease.record.holder.as_deref()).map(label_value);
+        Some(leader.as_deref() == target)
     }
 
     /// Time since a leader wrote this, by this machine's clock: for people, who know that clocks differ.
@@ -85,20 +82,19 @@ impl LeaseStatus<'_> {
     }
 
     fn to_json(&self) -> Value {
-        let record = self.record();
-        let annotations = self.lease.as_ref().map(|lease| lease.annotations.clone()).unwrap_or_default();
+        let lease = self.lease.clone().unwrap_or_default();
         let time = |at: Option<WallTime>| at.map(|at| at.to_string());
         json!({
             "lease": self.config.access.lease(),
             "exists": self.lease.is_some(),
-            "leader": record.holder,
-            "acquireTime": time(record.acquire_time),
-            "renewTime": time(record.renew_time),
-            "leaseDurationSeconds": record.lease_duration_seconds,
-            "transitions": record.transitions,
-            "fencingToken": annotations.token,
-            "successor": self.lease.as_ref().and_then(Snapshot::successor),
-            "yieldTo": annotations.yield_to,
+            "leader": lease.record.holder,
+            "acquireTime": time(lease.record.acquire_time),
+            "renewTime": time(lease.record.renew_time),
+            "leaseDurationSeconds": lease.record.lease_duration_seconds,
+            "transitions": lease.record.transitions,
+            "fencingToken": lease.annotations.token,
+            "successor": lease.successor(),
+            "yieldTo": lease.annotations.yield_to,
             "service": self.target().map(|(name, target)| json!({
                 "name": name,
                 "target": target.ok().flatten(),
@@ -109,25 +105,10 @@ impl LeaseStatus<'_> {
     }
 
     fn to_text(&self) -> String {
-        let mut rows = vec![("Lease", Some(self.config.access.lease()))];
-        match &self.lease {
-            None => rows.push(("leader", Some("nobody: there is no such Lease yet".into()))),
-            Some(lease) => rows.extend(self.lease_rows(lease)),
-        }
-        let service = self.target().map(|(name, target)| match target {
-            Err(error) => format!("{name} -> {error}"),
-            Ok(None) => format!("{name} -> no Pod in particular"),
-            Ok(Some(target)) if self.agrees() == Some(true) => format!("{name} -> {target} (the leader)"),
-            Ok(Some(target)) => format!("{name} -> {target} (NOT the leader)"),
-        });
-        rows.push(("Service", service));
-        let lines = rows.into_iter().filter_map(|(name, value)| Some(format!("{name:14}{}", value?)));
-        lines.collect::<Vec<_>>().join("\n")
-    }
-
-    fn lease_rows(&self, lease: &Snapshot) -> [(&'static str, Option<String>); 8] {
-        let Snapshot { record, annotations, coordinated, .. } = lease;
+        let lease = self.lease.clone().unwrap_or_default();
+        let Snapshot { record, annotations, coordinated, .. } = &lease;
         let held = record.holder.is_some();
+        let nobody = if self.lease.is_some() { "nobody" } else { "nobody: there is no such Lease yet" };
         let since = record.acquire_time.filter(|_| held);
         // No write can state the version it will get, and that version is the token.
         let unpublished = (held && annotations.incarnation.is_some())
@@ -136,16 +117,26 @@ impl LeaseStatus<'_> {
             "" => "to hand over".to_owned(),
             _ => format!("to hand over to {to}"),
         });
-        [
-            ("leader", Some(record.holder.clone().unwrap_or_else(|| "nobody".into()))),
+        let service = self.target().map(|(name, target)| match target {
+            Err(error) => format!("{name} -> {error}"),
+            Ok(None) => format!("{name} -> no Pod in particular"),
+            Ok(Some(target)) if self.agrees() == Some(true) => format!("{name} -> {target} (the leader)"),
+            Ok(Some(target)) => format!("{name} -> {target} (NOT the leader)"),
+        });
+        let rows = [
+            ("Lease", Some(self.config.access.lease())),
+            ("leader", Some(record.holder.clone().unwrap_or_else(|| nobody.into()))),
             ("held for", since.map(|since| format!("{} (since {since})", human(self.since(since))))),
             ("renewed", held.then(|| self.renewed(record))),
-            ("transitions", Some(record.transitions.to_string())),
+            ("transitions", self.lease.is_some().then(|| record.transitions.to_string())),
             ("fencing token", annotations.token.clone().or(unpublished)),
             ("successor", lease.successor().map(str::to_owned)),
             ("asked", asked),
             ("strategy", coordinated.then(|| "set: coordinated leader election names the holder".into())),
-        ]
+            ("Service", service),
+        ];
+        let lines = rows.into_iter().filter_map(|(name, value)| Some(format!("{name:14}{}", value?)));
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     fn renewed(&self, record: &Record) -> String {
@@ -158,15 +149,15 @@ impl LeaseStatus<'_> {
     }
 
     /// A line for each thing that is worth one when it changes. A term of the same holder is another term.
-    fn facts(&self) -> Vec<(String, Option<WallTime>)> {
-        let Record { holder, acquire_time, transitions, .. } = self.record();
-        let leader = match holder {
-            Some(holder) => format!("{holder} leads (transitions: {transitions})"),
+    fn facts(&self) -> Vec<Fact> {
+        let Snapshot { record, annotations, .. } = self.lease.clone().unwrap_or_default();
+        let leader = match record.holder {
+            Some(holder) => format!("{holder} leads (transitions: {})", record.transitions),
             None if self.lease.is_none() => "there is no Lease".into(),
             None => "nobody leads".into(),
         };
-        let asked = self.lease.as_ref().and_then(|lease| lease.annotations.yield_to.as_deref()).map(|to| {
-            let whom = if to.is_empty() { "anyone else" } else { to };
+        let asked = annotations.yield_to.map(|to| {
+            let whom = if to.is_empty() { "anyone else" } else { &to };
             format!("the leader is asked to hand over to {whom}")
         });
         let service = self.target().map(|(name, target)| match target {
@@ -174,83 +165,76 @@ impl LeaseStatus<'_> {
             Ok(None) => format!("Service {name} points at no Pod in particular"),
             Err(error) => format!("Service {name}: {error}"),
         });
-        let others = asked.into_iter().chain(service).map(|fact| (fact, None));
-        [(leader, acquire_time)].into_iter().chain(others).collect()
+        let mut facts = vec![(leader, record.acquire_time)];
+        facts.extend(asked.into_iter().chain(service).map(|fact| (fact, None)));
+        facts
     }
 
-    /// What has changed since `before`, one line each.
-    fn changes(&self, before: Option<&LeaseStatus<'_>>) -> Vec<String> {
-        let known = before.map(LeaseStatus::facts).unwrap_or_default();
-        self.facts().into_iter().filter(|fact| !known.contains(fact)).map(|(line, _)| line).collect()
+    /// The facts that were none before, one line each.
+    fn changes(&self, before: &[Fact]) -> Vec<String> {
+        self.facts().into_iter().filter(|fact| !before.contains(fact)).map(|(line, _)| line).collect()
     }
 
     /// Takes in what a watch brought. A new watch may begin with a version that is known already, or older.
-    fn apply(&mut self, resource: Resource, change: WatchChange) {
-        let known = self.version(resource);
-        match (resource, change) {
-            (Resource::Lease, WatchChange::Event(WatchEvent::Deleted(_))) => self.lease = None,
-            (_, WatchChange::Event(WatchEvent::Deleted(_))) => self.service = Some(Err("it was deleted".into())),
-            (Resource::Lease, WatchChange::Event(WatchEvent::Modified(_, object))) => {
-                let read = Lease::from_object(object).ok().filter(|read| known < Some(read.version()));
-                self.lease = read.map(|read| read.snapshot()).or(self.lease.take());
+    fn apply(&mut self, which: usize, event: WatchEvent) {
+        match (which, event) {
+            (_, WatchEvent::Modified(version, _)) if Some(version) <= self.versions()[which] => {}
+            (LEASE, WatchEvent::Modified(_, object)) => {
+                let read = Lease::from_object(object).map(|lease| lease.snapshot());
+                self.lease = read.ok().or(self.lease.take());
             }
-            (_, WatchChange::Event(WatchEvent::Modified(_, object))) => {
-                let read = Service::from_object(&object).ok().filter(|read| known < Some(read.version));
-                self.service = read.map(Ok).or(self.service.take());
-            }
-            _ => {}
+            (_, WatchEvent::Modified(_, object)) => self.service = Some(Service::from_object(&object)),
+            (LEASE, WatchEvent::Deleted(_)) => self.lease = None,
+            (_, WatchEvent::Deleted(_)) => self.service = Some(Err("it was deleted".into())),
+            (_, WatchEvent::Bookmark(_)) => {}
         }
     }
 
-    fn print_changes(&self, before: Option<&LeaseStatus<'_>>) -> Outcome {
-        let changes = self.changes(before);
-        if self.config.json && !changes.is_empty() {
-            return print_line(&self.to_json().to_string());
-        }
-        changes.iter().try_for_each(|change| print_line(&format!("{}  {change}", self.wall)))
+    fn versions(&self) -> [Option<Version>; 2] {
+        let service = self.service.as_ref().and_then(|read| read.as_ref().ok());
+        [self.lease.as_ref().map(|lease| lease.version), service.map(|service| service.version)]
     }
 }
 
 /// `--watch`: prints a line for each change, forever. Two watches bring the changes: a poll would miss a short vacancy.
 fn follow(config: &StatusConfig, client: &Arc<Client>) -> Outcome {
     let inbox = Inbox::new().map_err(|error| error.to_string())?;
-    let watcher = |resource: Resource, name: &str| {
-        let inbox = inbox.clone();
-        let (namespace, name) = (config.access.namespace.clone(), name.to_owned());
-        let watch = move |from, lasting| match resource {
-            Resource::Service => request::watch_service(&namespace, &name, from, lasting, Purpose::Status),
-            _ => request::watch_lease(&namespace, &name, from, lasting, Purpose::Status),
+    let watcher = |which: usize, name: &str| {
+        let (namespace, name, inbox) = (config.access.namespace.clone(), name.to_owned(), inbox.clone());
+        let watch = move |from, lasting| match which {
+            LEASE => request::watch_lease(&namespace, &name, from, lasting, Purpose::Status),
+            _ => request::watch_service(&namespace, &name, from, lasting, Purpose::Status),
         };
-        (resource, Watcher::new(Arc::clone(client), watch, POLL, move |update| inbox.post((resource, update))))
+        Watcher::new(Arc::clone(client), watch, POLL, move |update| inbox.post((which, update)))
     };
-    let mut watchers = vec![watcher(Resource::Lease, &config.access.lease_name)];
-    watchers.extend(config.service.as_ref().map(|service| watcher(Resource::Service, &service.name)));
-    let mut seen = LeaseStatus::read(config, client)?;
-    seen.print_changes(None)?;
+    let mut watchers = vec![watcher(LEASE, &config.access.lease_name)];
+    watchers.extend(config.service.as_ref().map(|service| watcher(SERVICE, &service.name)));
+    let mut status = LeaseStatus::read(config, client)?;
+    let mut printed = Vec::new();
     loop {
+        let changes = status.changes(&printed);
+        if !config.json {
+            changes.iter().try_for_each(|change| print_line(&format!("{}  {change}", status.wall)))?;
+        } else if !changes.is_empty() {
+            print_line(&status.to_json().to_string())?;
+        }
+        printed = status.facts();
+
         let now = sys::boot_time();
-        for (resource, watcher) in &mut watchers {
-            watcher.tend(seen.version(*resource), now);
+        for (watcher, version) in watchers.iter_mut().zip(status.versions()) {
+            watcher.tend(version, now);
         }
-        let watched = watchers.iter().all(|(_, watcher)| watcher.is_running());
-        let before = seen.clone();
-        let update = match inbox.take_until((!watched).then(|| now + POLL)) {
-            None => None,
-            Some((resource, update)) => {
-                let watcher = watchers.iter_mut().find(|(kind, _)| *kind == resource);
-                let Some(update) = watcher.and_then(|(_, watcher)| watcher.note(update)) else {
-                    continue; // From a watch that has ended.
-                };
-                Some((resource, update))
-            }
-        };
-        match update {
+        let watched = watchers.iter().all(Watcher::is_running);
+        let update = inbox.take_until((!watched).then(|| now + POLL));
+        match update.map(|(which, update)| (which, watchers[which].note(update))) {
+            Some((which, Some(WatchChange::Event(event)))) => status.apply(which, event),
             // After the end of a watch only a call shows what it would have brought.
-            None | Some((_, WatchChange::Down(_))) => seen = LeaseStatus::read(config, client).unwrap_or(seen),
-            Some((resource, update)) => seen.apply(resource, update),
+            None | Some((_, Some(WatchChange::Down(_)))) => {
+                status = LeaseStatus::read(config, client).unwrap_or(status)
+            }
+            Some((_, None | Some(WatchChange::Up))) => {}
         }
-        seen.wall = sys::now().wall;
-        seen.print_changes(Some(&before))?;
+        status.wall = sys::now().wall;
     }
 }
 
@@ -335,10 +319,10 @@ mod tests {
     #[test]
     fn each_change_is_printed_once() {
         let (a, b) = (status_of(Some("pod-a"), Some("pod-a")), status_of(Some("pod-b"), Some("pod-a")));
-        assert_eq!(a.changes(None), ["pod-a leads (transitions: 3)", "Service front points at pod-a"]);
-        assert_eq!(a.changes(Some(&a)), Vec::<String>::new());
-        assert_eq!(b.changes(Some(&a)), ["pod-b leads (transitions: 3)"]);
+        assert_eq!(a.changes(&[]), ["pod-a leads (transitions: 3)", "Service front points at pod-a"]);
+        assert_eq!(a.changes(&a.facts()), Vec::<String>::new());
+        assert_eq!(b.changes(&a.facts()), ["pod-b leads (transitions: 3)"]);
         let gone = LeaseStatus { lease: None, ..b.clone() };
-        assert_eq!(gone.changes(Some(&b)), ["there is no Lease"]);
+        assert_eq!(gone.changes(&b.facts()), ["there is no Lease"]);
     }
 }

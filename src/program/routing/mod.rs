@@ -55,7 +55,8 @@ pub struct Routing {
     watching: bool,
     /// Not before this are Pod or Service read again.
     next_look: BootTime,
-    patched_at: BootTime,
+    /// Not before this is a change undone, lest it is a loop with one who makes it again and again.
+    next_patch: BootTime,
     /// Patches in a row that were conflicts.
     conflicts: u32,
     /// The call to make: the next input is its [`RouteInput::Reply`]. A [`RouteRequest::PatchService`] must not be sent
@@ -90,7 +91,7 @@ impl Routing {
             progress: Progress::Pending,
             watching: false,
             next_look: BootTime(0),
-            patched_at: BootTime(0),
+            next_patch: BootTime(0),
             conflicts: 0,
             call: None,
             #[cfg(feature = "mutants")]
@@ -141,7 +142,7 @@ impl Routing {
             }
             RouteInput::Deleted => {
                 self.service = None;
-                self.next_look = self.soon(now);
+                self.next_look = now.max(self.next_patch);
             }
             RouteInput::Watching(watching) => {
                 self.watching = watching;
@@ -197,11 +198,6 @@ impl Routing {
         }
     }
 
-    /// When to look at a Service that has changed: at once, but not in a loop with one who changes it again and again.
-    fn soon(&self, now: BootTime) -> BootTime {
-        now.max(self.patched_at + self.pace())
-    }
-
     /// Until the next try after one that failed.
     fn pace(&self) -> Duration {
         if mutant!(self, UnpacedRoute) { Duration::ZERO } else { self.retry_period }
@@ -226,7 +222,7 @@ impl Routing {
                     None => self.next_look = now + self.look_period(),
                     // An answer that lacks what was patched was changed on the way, by an admission webhook for example.
                     Some(_) if patched => {}
-                    patch => (self.patched_at, self.call) = (now, patch),
+                    patch => (self.next_patch, self.call) = (now + self.pace(), patch),
                 }
                 return event;
             }
@@ -260,7 +256,7 @@ impl Routing {
             return (before != Progress::Set).then_some(RouteEvent::ServiceUpdated);
         }
         if before != Progress::Pending {
-            (self.progress, self.next_look) = (Progress::Pending, self.soon(now));
+            (self.progress, self.next_look) = (Progress::Pending, now.max(self.next_patch));
         }
         (before == Progress::Set).then_some(RouteEvent::SelectorChanged)
     }

@@ -110,7 +110,7 @@ impl Worker {
         self.advance(RouteInput::Timer);
         loop {
             let watched = self.routing.watch_from();
-            self.watcher.tend(watched, sys::boot_time());
+            let watch_at = self.watcher.tend(watched, sys::boot_time());
             if watched.is_none() {
                 self.watcher.stop();
             }
@@ -122,7 +122,7 @@ impl Worker {
                 }
             }
             let event_at = self.next_event_at();
-            let due = [self.wake, self.idle_at, event_at, self.drain_until].into_iter().flatten().min();
+            let due = [self.wake, watch_at, self.idle_at, event_at, self.drain_until].into_iter().flatten().min();
             // A message that waits goes before an Event: it may have to do with the Service.
             match self.inbox.take_until(due) {
                 Some(message) => self.take(message),
@@ -252,8 +252,7 @@ impl Worker {
         match (asked, reply) {
             (RouteRequest::LabelPod, RouteReply::Labelled(false)) => Some(format!("the label {key}={target}")),
             (RouteRequest::PatchService { fence, .. }, RouteReply::Service(service)) => {
-                let selects = service.selector_value(key) == Some(target);
-                if !selects {
+                if service.selector_value(key) != Some(target) {
                     return Some(format!("the selector {key}={target}"));
                 }
                 (service.fence.as_ref() != Some(fence)).then(|| format!("the annotation {FENCE}={fence}"))
