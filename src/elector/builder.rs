@@ -7,16 +7,15 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::callbacks::Callbacks;
+use super::callbacks::{Callbacks, Notice};
 use super::{Elector, Stopped};
-use crate::election::{Identity, Timing};
+use crate::election::{Event, Identity, Timing};
 use crate::environment::value::{dns_label, dns_subdomain, visible};
 use crate::environment::{Mistake, Mistakes};
 use crate::kube::{Client, ClientOptions, CredentialsError};
-use crate::runtime::Leadership;
-use crate::runtime::Setup;
 use crate::runtime::inbox::Inbox;
 use crate::runtime::incarnation::Incarnation;
+use crate::runtime::{Leadership, Setup};
 
 /// Makes an [`Elector`]; from [`Elector::in_cluster`] or [`Elector::builder`].
 pub struct ElectorBuilder {
@@ -166,21 +165,36 @@ impl ElectorBuilder {
     }
 
     /// Called when a term begins, before the work. As all callbacks: in the order of what happened, once each, on a
-    /// thread that no renewal waits for. A panic ends the election, and [`Elector::run`] passes it on.
-    pub fn on_started(mut self, callback: impl FnMut(&Leadership) + Send + 'static) -> ElectorBuilder {
-        self.callbacks.started = Some(Box::new(callback));
-        self
+    /// thread that no renewal waits for; of several given, each. A panic ends the election, and [`Elector::run`] passes it
+    /// on.
+    pub fn on_started(self, mut callback: impl FnMut(&Leadership) + Send + 'static) -> ElectorBuilder {
+        self.on(move |notice| {
+            if let Notice::Started(leadership) = notice {
+                callback(leadership);
+            }
+        })
     }
 
     /// Called when a term ends, whether the work has returned or not.
-    pub fn on_stopped(mut self, callback: impl FnMut(&Stopped) + Send + 'static) -> ElectorBuilder {
-        self.callbacks.stopped = Some(Box::new(callback));
-        self
+    pub fn on_stopped(self, mut callback: impl FnMut(&Stopped) + Send + 'static) -> ElectorBuilder {
+        self.on(move |notice| {
+            if let Notice::Event(Event::StoppedLeading { token, why }) = notice {
+                callback(&Stopped { fencing_token: *token, why: why.clone() });
+            }
+        })
     }
 
     /// Called when another candidate is seen to hold the Lease than before, or none; also when it is this one.
-    pub fn on_new_leader(mut self, mut callback: impl FnMut(Option<&str>) + Send + 'static) -> ElectorBuilder {
-        self.callbacks.new_leader = Some(Box::new(move |leader| callback(leader.as_deref())));
+    pub fn on_new_leader(self, mut callback: impl FnMut(Option<&str>) + Send + 'static) -> ElectorBuilder {
+        self.on(move |notice| {
+            if let Notice::Event(Event::LeaderChanged(leader)) = notice {
+                callback(leader.as_deref());
+            }
+        })
+    }
+
+    fn on(mut self, callback: impl FnMut(&Notice) + Send + 'static) -> ElectorBuilder {
+        self.callbacks.push(Box::new(callback));
         self
     }
 

@@ -7,21 +7,13 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::mpsc::{Receiver, Sender};
 use std::thread;
 
-use super::Stopped;
 use crate::election::Event;
 use crate::runtime::Leadership;
 use crate::runtime::inbox::Inbox;
 use crate::runtime::{Message, Observer};
 
-type Callback<T> = Option<Box<dyn FnMut(&T) + Send>>;
-
-/// What the caller wants to be told.
-#[derive(Default)]
-pub(super) struct Callbacks {
-    pub(super) started: Callback<Leadership>,
-    pub(super) stopped: Callback<Stopped>,
-    pub(super) new_leader: Callback<Option<String>>,
-}
+/// What the caller wants to be told: each looks for its own in all that happens.
+pub(super) type Callbacks = Vec<Box<dyn FnMut(&Notice) + Send>>;
 
 /// Something that has happened.
 pub(super) enum Notice {
@@ -29,52 +21,34 @@ pub(super) enum Notice {
     Event(Event),
 }
 
-impl Callbacks {
-    /// Passes notices on until there are no more; a term goes to the work after it was announced.
-    ///
-    /// # Errors
-    ///
-    /// What a callback panicked with. From then on none is called, and the election is told to end.
-    pub(super) fn call(
-        mut self,
-        notices: &Receiver<Notice>,
-        terms: &Sender<Leadership>,
-        inbox: &Inbox<Message>,
-    ) -> thread::Result<()> {
-        let mut outcome = Ok(());
-        for notice in notices {
-            if outcome.is_ok() {
-                outcome = panic::catch_unwind(AssertUnwindSafe(|| self.tell(&notice)));
-                if outcome.is_err() {
-                    inbox.post(Message::Shutdown);
-                }
-            }
-            if let Notice::Started(leadership) = notice {
-                let token = leadership.fencing_token();
-                if outcome.is_err() || terms.send(leadership).is_err() {
-                    inbox.post(Message::WorkStopped { token });
-                }
+/// Passes notices on until there are no more; a term goes to the work after it was announced.
+///
+/// # Errors
+///
+/// What a callback panicked with. From then on none is called, and the election is told to end.
+pub(super) fn pass_on(
+    mut callbacks: Callbacks,
+    notices: &Receiver<Notice>,
+    terms: &Sender<Leadership>,
+    inbox: &Inbox<Message>,
+) -> thread::Result<()> {
+    let mut outcome = Ok(());
+    for notice in notices {
+        if outcome.is_ok() {
+            let call = AssertUnwindSafe(|| callbacks.iter_mut().for_each(|callback| callback(&notice)));
+            outcome = panic::catch_unwind(call);
+            if outcome.is_err() {
+                inbox.post(Message::Shutdown);
             }
         }
-        outcome
-    }
-
-    fn tell(&mut self, notice: &Notice) {
-        match notice {
-            Notice::Started(leadership) => call(&mut self.started, leadership),
-            Notice::Event(Event::StoppedLeading { token, why }) => {
-                call(&mut self.stopped, &Stopped { fencing_token: *token, why: why.clone() });
+        if let Notice::Started(leadership) = notice {
+            let token = leadership.fencing_token();
+            if outcome.is_err() || terms.send(leadership).is_err() {
+                inbox.post(Message::WorkStopped { token });
             }
-            Notice::Event(Event::LeaderChanged(leader)) => call(&mut self.new_leader, leader),
-            Notice::Event(_) => {}
         }
     }
-}
-
-fn call<T>(callback: &mut Callback<T>, with: &T) {
-    if let Some(callback) = callback {
-        callback(with);
-    }
+    outcome
 }
 
 /// The election's side of the queue; the other end is read until this one is gone.

@@ -14,13 +14,12 @@ use std::sync::mpsc;
 use std::thread;
 
 pub use self::builder::{ElectorBuilder, ElectorError};
-use self::callbacks::Callbacks;
+use self::callbacks::{Callbacks, pass_on};
 use crate::election::{Ending, Version};
 use crate::kube::audit::AT_THE_END;
-use crate::runtime::Leadership;
 use crate::runtime::inbox::Inbox;
 use crate::runtime::incarnation::Incarnation;
-use crate::runtime::{Driver, Message, Setup, describe};
+use crate::runtime::{Driver, Leadership, Message, Setup, describe};
 
 /// A candidate for a Lease.
 ///
@@ -164,7 +163,7 @@ impl Elector {
         let (notifier, notices) = mpsc::channel();
         let callbacks = spawn("election-callbacks", {
             let inbox = inbox.clone();
-            move || callbacks.call(&notices, &terms, &inbox)
+            move || pass_on(callbacks, &notices, &terms, &inbox)
         })?;
         let driver = Driver::new(setup, notifier).map_err(no_threads)?;
         let election = spawn("election", move || drop(driver.run()))?;
