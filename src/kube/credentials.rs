@@ -136,30 +136,20 @@ fn read_trust(directory: &Path) -> Result<Trust, CredentialsError> {
 /// ureq would pass over in silence what it cannot parse, and then trust no one without saying why. A bundle may hold
 /// one certificate too odd for us, but not only such.
 fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, String> {
-    let (mut good, mut bad) = (Vec::new(), None);
-    for (index, item) in parse_pem(pem).enumerate() {
-        let number = index + 1;
+    let (mut good, mut problem) = (Vec::new(), "holds no certificate".to_owned());
+    for (number, item) in (1..).zip(parse_pem(pem)) {
         match item {
             Ok(PemItem::Certificate(certificate)) => {
-                let der = CertificateDer::from(certificate.der().to_vec());
-                match RootCertStore::empty().add(der) {
+                match RootCertStore::empty().add(CertificateDer::from(certificate.der())) {
                     Ok(()) => good.push(certificate),
-                    Err(error) => bad = Some(format!("its certificate number {number} is no CA certificate: {error}")),
+                    Err(error) => problem = format!("its certificate number {number} is no CA certificate: {error}"),
                 }
             }
             Ok(_) => {}
-            Err(error) => bad = Some(format!("its PEM item number {number} is damaged: {error}")),
+            Err(error) => problem = format!("its PEM item number {number} is damaged: {error}"),
         }
     }
-    match bad {
-        Some(problem) if good.is_empty() => Err(problem),
-        Some(problem) => {
-            log::debug!("a CA is passed over: {problem}");
-            Ok(good)
-        }
-        None if good.is_empty() => Err("holds no certificate".to_owned()),
-        None => Ok(good),
-    }
+    if good.is_empty() { Err(problem) } else { Ok(good) }
 }
 
 fn read_text(path: &Path) -> Result<String, CredentialsError> {

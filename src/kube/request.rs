@@ -28,7 +28,7 @@ use crate::election::Version;
 ///
 /// RBAC: `get` on `leases`, by name. Without it: no election at all.
 pub fn get_lease(namespace: &str, name: &str, purpose: Purpose) -> Request {
-    Request::new(Verb::Get, Resource::Lease, namespace, name, "", purpose)
+    Request::new(Verb::Get, Resource::Lease, namespace, name, purpose)
 }
 
 /// Makes the Lease when there is none, with this process as its holder.
@@ -40,7 +40,7 @@ pub fn get_lease(namespace: &str, name: &str, purpose: Purpose) -> Request {
 /// RBAC: `create` on `leases`, which cannot be given by name. Without it: an operator must create the Lease
 /// (`kubectl create` an empty one is enough).
 pub fn create_lease(namespace: &str, name: &str, object: &Value, purpose: Purpose) -> Request {
-    Request::new(Verb::Create, Resource::Lease, namespace, name, MANAGED, purpose).with_body(JSON, object)
+    Request::new(Verb::Create, Resource::Lease, namespace, name, purpose).with_body(object)
 }
 
 /// Acquires, renews or releases the Lease, or asks its holder to yield: the object as read, with the election
@@ -54,7 +54,7 @@ pub fn create_lease(namespace: &str, name: &str, object: &Value, purpose: Purpos
 /// RBAC: `update` on `leases`, by name. Without it: never leads (where it makes the Lease itself: once, until
 /// RENEWAL_DEADLINE).
 pub fn replace_lease(namespace: &str, name: &str, object: &Value, purpose: Purpose) -> Request {
-    Request::new(Verb::Update, Resource::Lease, namespace, name, MANAGED, purpose).with_body(JSON, object)
+    Request::new(Verb::Update, Resource::Lease, namespace, name, purpose).with_body(object)
 }
 
 /// Waits for changes of this one Lease after version `from`, for `lasting` at most. `from` 0: the server has forgotten
@@ -69,7 +69,7 @@ pub fn replace_lease(namespace: &str, name: &str, object: &Value, purpose: Purpo
 /// [`get_lease`], and a hand-over takes up to a retry period instead of milliseconds; a leader sees an edit when it
 /// renews next.
 pub fn watch_lease(namespace: &str, name: &str, from: Version, lasting: Duration, purpose: Purpose) -> Request {
-    Request::watch(Resource::Lease, namespace, name, from, lasting, purpose)
+    Request::new(Verb::Watch, Resource::Lease, namespace, name, purpose).starting_at(from, lasting)
 }
 
 /// Looks at the own Pod's labels.
@@ -80,7 +80,7 @@ pub fn watch_lease(namespace: &str, name: &str, from: Version, lasting: Duration
 ///
 /// RBAC: `get` on `pods`. Without it: the label is patched without looking first.
 pub fn get_pod(namespace: &str, name: &str) -> Request {
-    Request::new(Verb::Get, Resource::Pod, namespace, name, "", Purpose::Label)
+    Request::new(Verb::Get, Resource::Pod, namespace, name, Purpose::Label)
 }
 
 /// Gives the own Pod the one label that the Service's selector will name. Needs no `resourceVersion`: it sets one
@@ -96,8 +96,8 @@ pub fn get_pod(namespace: &str, name: &str) -> Request {
 /// RBAC: `patch` on `pods`. Without it: the Service can only be routed by a label that the Pod already bears
 /// (a StatefulSet's `statefulset.kubernetes.io/pod-name`).
 pub fn label_pod(namespace: &str, name: &str, key: &str, value: &str) -> Request {
-    Request::new(Verb::Patch, Resource::Pod, namespace, name, MANAGED, Purpose::Label)
-        .with_body(MERGE_PATCH, &json!({ "metadata": { "labels": { key: value } } }))
+    Request::new(Verb::Patch, Resource::Pod, namespace, name, Purpose::Label)
+        .with_body(&json!({ "metadata": { "labels": { key: value } } }))
 }
 
 /// Reads the Service: where its selector points, and the fence of the term that set it. `purpose` tells routing from draining.
@@ -108,7 +108,7 @@ pub fn label_pod(namespace: &str, name: &str, key: &str, value: &str) -> Request
 ///
 /// RBAC: `get` on `services`, by name. Without it: the Service does not follow the leader.
 pub fn get_service(namespace: &str, name: &str, purpose: Purpose) -> Request {
-    Request::new(Verb::Get, Resource::Service, namespace, name, "", purpose)
+    Request::new(Verb::Get, Resource::Service, namespace, name, purpose)
 }
 
 /// Points the Service at this Pod and annotates it with the fence (see [`selector_patch`]). It carries the
@@ -126,7 +126,7 @@ pub fn get_service(namespace: &str, name: &str, purpose: Purpose) -> Request {
 ///
 /// [`selector_patch`]: crate::kube::service::selector_patch
 pub fn patch_service(namespace: &str, name: &str, patch: &Value) -> Request {
-    Request::new(Verb::Patch, Resource::Service, namespace, name, MANAGED, Purpose::Route).with_body(MERGE_PATCH, patch)
+    Request::new(Verb::Patch, Resource::Service, namespace, name, Purpose::Route).with_body(patch)
 }
 
 /// Waits for changes of this one Service after version `from`, for `lasting` at most; `from` 0 as for the Lease. `purpose`
@@ -139,7 +139,7 @@ pub fn patch_service(namespace: &str, name: &str, patch: &Value) -> Request {
 ///
 /// RBAC: `watch` on `services`, by name. Without it: polls with [`get_service`].
 pub fn watch_service(namespace: &str, name: &str, from: Version, lasting: Duration, purpose: Purpose) -> Request {
-    Request::watch(Resource::Service, namespace, name, from, lasting, purpose)
+    Request::new(Verb::Watch, Resource::Service, namespace, name, purpose).starting_at(from, lasting)
 }
 
 /// Tells the Lease's story: "became leader", "stopped leading".
@@ -150,7 +150,7 @@ pub fn watch_service(namespace: &str, name: &str, from: Version, lasting: Durati
 ///
 /// RBAC: `create` on `events`. Without it: no Events; said once, nothing else suffers.
 pub fn create_event(namespace: &str, name: &str, object: &Value) -> Request {
-    Request::new(Verb::Create, Resource::Event, namespace, name, MANAGED, Purpose::Event).with_body(JSON, object)
+    Request::new(Verb::Create, Resource::Event, namespace, name, Purpose::Event).with_body(object)
 }
 
 /// One call, complete but for the host and the bearer token.
@@ -282,12 +282,8 @@ pub enum Purpose {
     Status,
 }
 
-const MANAGED: &str = "?fieldManager=leasehold";
-const JSON: &str = "application/json";
-const MERGE_PATCH: &str = "application/merge-patch+json";
-
 impl Request {
-    fn new(verb: Verb, resource: Resource, namespace: &str, name: &str, query: &str, purpose: Purpose) -> Request {
+    fn new(verb: Verb, resource: Resource, namespace: &str, name: &str, purpose: Purpose) -> Request {
         let api = match resource.group() {
             "" => "/api/v1".to_owned(),
             group => format!("/apis/{group}/v1"),
@@ -298,7 +294,9 @@ impl Request {
             path.push('/');
             path.push_str(&escape(name));
         }
-        path.push_str(query);
+        if verb.writes() {
+            path.push_str("?fieldManager=leasehold");
+        }
         Request {
             verb,
             resource,
@@ -313,28 +311,19 @@ impl Request {
         }
     }
 
-    fn watch(
-        resource: Resource,
-        namespace: &str,
-        name: &str,
-        from: Version,
-        lasting: Duration,
-        purpose: Purpose,
-    ) -> Request {
-        let query = format!(
-            "?watch=true&fieldSelector=metadata.name%3D{}&resourceVersion={from}&allowWatchBookmarks=true&timeoutSeconds={}",
-            escape(name),
-            // Zero would mean the server's own default, half an hour and more.
-            lasting.as_secs().max(1)
-        );
-        Request {
-            sent_version: Some(from.to_string()),
-            lasting: Some(lasting),
-            ..Request::new(Verb::Watch, resource, namespace, name, &query, purpose)
-        }
+    fn starting_at(mut self, from: Version, lasting: Duration) -> Request {
+        // Zero would mean the server's own default, half an hour and more.
+        let (name, seconds) = (escape(&self.name), lasting.as_secs().max(1));
+        self.path.push_str(&format!(
+            "?watch=true&fieldSelector=metadata.name%3D{name}&resourceVersion={from}&allowWatchBookmarks=true\
+             &timeoutSeconds={seconds}"
+        ));
+        Request { sent_version: Some(from.to_string()), lasting: Some(lasting), ..self }
     }
 
-    fn with_body(self, content_type: &'static str, body: &Value) -> Request {
+    fn with_body(self, body: &Value) -> Request {
+        let patches = self.verb == Verb::Patch;
+        let content_type = if patches { "application/merge-patch+json" } else { "application/json" };
         let sent_version = body.pointer("/metadata/resourceVersion").and_then(Value::as_str).map(str::to_owned);
         Request { body: Some(body.to_string()), content_type: Some(content_type), sent_version, ..self }
     }
