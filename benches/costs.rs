@@ -171,7 +171,7 @@ fn kube(table: &Table, text: &str) {
     table.row("Lease: parse", || drop(black_box(Lease::parse(black_box(bytes)))));
 
     let lease = Lease::parse(bytes).expect("it is a Lease");
-    let snapshot = lease.snapshot();
+    let snapshot = lease.snapshot.clone();
     let mut renewed = Content { record: snapshot.record, annotations: snapshot.annotations };
     renewed.record.renew_time = Some(WallTime(1_795_359_850_000_000));
     table.row("renewal: the request to be sent", || {

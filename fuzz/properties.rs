@@ -106,13 +106,13 @@ pub const ALL: &[Property] = &[
 /// A Lease that can be read can be written: back as it was, with nothing changed but what an election changes.
 pub fn lease(bytes: &[u8]) {
     let Ok(lease) = Lease::parse(bytes) else { return };
-    let before = lease.snapshot();
+    let before = &lease.snapshot;
     assert!(before.version > 0 && !before.uid.is_empty());
     assert_ne!(before.record.holder.as_deref(), Some(""), "an empty holder is none");
     assert_ne!(before.record.lease_duration_seconds, Some(0), "a duration of zero is none");
     let content = Content { record: before.record.clone(), annotations: before.annotations.clone() };
     let written = lease.with(&content);
-    let after = Lease::from_object(written.clone()).expect("what was read can be read again").snapshot();
+    let after = Lease::from_object(written.clone()).expect("what was read can be read again").snapshot;
     assert_eq!((&after.uid, after.version, &after.annotations), (&before.uid, before.version, &before.annotations));
     if [before.record.acquire_time, before.record.renew_time].into_iter().flatten().all(has_four_digit_year) {
         assert_eq!(after.record, before.record);

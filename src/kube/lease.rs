@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use crate::election::{Annotations, Content, Record, Snapshot, Version};
+use crate::election::{Annotations, Content, Record, Snapshot};
 use crate::kube::object;
 use crate::time::WallTime;
 
@@ -29,7 +29,8 @@ pub const HOLDER_REVISION: &str = "leasehold.dev/holder-revision";
 #[derive(Clone, PartialEq, Debug)]
 pub struct Lease {
     object: Value,
-    snapshot: Snapshot,
+    /// What an election needs to know of it.
+    pub snapshot: Snapshot,
 }
 
 impl Lease {
@@ -73,16 +74,6 @@ impl Lease {
         });
         put(&mut object, content);
         object
-    }
-
-    /// What an election needs to know of it.
-    pub fn snapshot(&self) -> Snapshot {
-        self.snapshot.clone()
-    }
-
-    /// `metadata.resourceVersion`, for a watch to start from.
-    pub fn version(&self) -> Version {
-        self.snapshot.version
     }
 
     /// The object as read, with its election fields and leasehold's annotations replaced by `content`'s. Its
@@ -225,8 +216,8 @@ mod tests {
             },
             coordinated: false,
         };
-        assert_eq!(lease(&held()).snapshot(), expected);
-        assert_eq!(Lease::from_object(held()).unwrap().snapshot(), expected);
+        assert_eq!(lease(&held()).snapshot, expected);
+        assert_eq!(Lease::from_object(held()).unwrap().snapshot, expected);
     }
 
     #[test]
@@ -241,11 +232,11 @@ mod tests {
             json!({ "leaseDurationSeconds": -15, "strategy": null }),
             json!({ "leaseDurationSeconds": 1.5, "strategy": "" }),
         ] {
-            let snapshot = lease(&changed("/spec", spec.clone())).snapshot();
+            let snapshot = lease(&changed("/spec", spec.clone())).snapshot;
             assert_eq!((snapshot.record, snapshot.coordinated), (Record::default(), false), "{spec}");
         }
         for annotations in [json!(null), json!([]), json!({ INCARNATION: 7 })] {
-            let snapshot = lease(&changed("/metadata/annotations", annotations.clone())).snapshot();
+            let snapshot = lease(&changed("/metadata/annotations", annotations.clone())).snapshot;
             assert_eq!(snapshot.annotations, Annotations::default(), "{annotations}");
         }
     }
@@ -253,14 +244,14 @@ mod tests {
     #[test]
     fn numbers_beyond_their_type_do_not_wrap() {
         let huge = json!({ "leaseDurationSeconds": i64::MAX, "leaseTransitions": u64::from(u32::MAX) + 1 });
-        let record = lease(&changed("/spec", huge)).snapshot().record;
+        let record = lease(&changed("/spec", huge)).snapshot.record;
         assert_eq!((record.lease_duration_seconds, record.transitions), (Some(u32::MAX), u32::MAX));
     }
 
     #[test]
     fn a_strategy_means_coordinated() {
         for strategy in [json!("OldestEmulationVersion"), json!("x"), json!(1), json!({})] {
-            assert!(lease(&changed("/spec", json!({ "strategy": strategy }))).snapshot().coordinated);
+            assert!(lease(&changed("/spec", json!({ "strategy": strategy }))).snapshot.coordinated);
         }
     }
 
@@ -287,7 +278,7 @@ mod tests {
             assert!(Lease::from_object(changed("/metadata/resourceVersion", version)).is_err());
         }
         let largest = changed("/metadata/resourceVersion", json!("340282366920938463463374607431768211455"));
-        assert_eq!(lease(&largest).version(), u128::MAX);
+        assert_eq!(lease(&largest).snapshot.version, u128::MAX);
     }
 
     #[test]
@@ -321,9 +312,9 @@ mod tests {
     #[test]
     fn what_was_read_is_written_back_as_the_same() {
         let lease = lease(&held());
-        let Snapshot { record, annotations, .. } = lease.snapshot();
+        let Snapshot { record, annotations, .. } = lease.snapshot.clone();
         let written = Lease::from_object(lease.with(&Content { record, annotations })).unwrap();
-        assert_eq!(written.snapshot(), lease.snapshot());
+        assert_eq!(written.snapshot, lease.snapshot);
     }
 
     #[test]
@@ -336,7 +327,7 @@ mod tests {
     #[test]
     fn a_lease_without_spec_or_annotations_can_be_written() {
         for bare in [changed("/spec", json!(null)), changed("/metadata/annotations", json!(null))] {
-            let written = Lease::from_object(lease(&bare).with(&content())).unwrap().snapshot();
+            let written = Lease::from_object(lease(&bare).with(&content())).unwrap().snapshot;
             assert_eq!((written.record, written.annotations), (content().record, content().annotations));
         }
         let mut unmarked = content();

@@ -30,7 +30,7 @@
 //! let request = request::get_lease("default", "web", Purpose::Observe);
 //! let reply = client.call(&request, Duration::from_secs(3))?;
 //! let lease = reply.parse(&request, Lease::parse)?;
-//! println!("{:?} leads", lease.snapshot().record.holder);
+//! println!("{:?} leads", lease.snapshot.record.holder);
 //! # Ok(())
 //! # }
 //! ```

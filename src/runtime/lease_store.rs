@@ -37,7 +37,7 @@ impl LeaseStore {
                 request::create_lease(namespace, name, &Lease::new_object(namespace, name, content), purpose)
             }
             LeaseRequest::Replace { version, content } => {
-                let read = self.newest.iter().find(|lease| lease.version() == *version)?;
+                let read = self.newest.iter().find(|lease| lease.snapshot.version == *version)?;
                 request::replace_lease(namespace, name, &read.with(content), purpose)
             }
         })
@@ -65,8 +65,8 @@ impl LeaseStore {
     }
 
     fn keep(&mut self, lease: Lease) -> Snapshot {
-        let snapshot = lease.snapshot();
-        self.newest.retain(|kept| kept.version() != lease.version());
+        let snapshot = lease.snapshot.clone();
+        self.newest.retain(|kept| kept.snapshot.version != lease.snapshot.version);
         self.newest.push_front(lease);
         self.newest.truncate(KEPT);
         snapshot
@@ -135,7 +135,7 @@ mod tests {
         let get = store.request(&LeaseRequest::Get, CallKind::Observe).unwrap();
         answer(&mut store, &get, reply(200, &lease(7))).unwrap();
         store.seen(lease(9)).unwrap();
-        assert_eq!(store.newest.front().map(Lease::version), Some(9));
+        assert_eq!(store.newest.front().map(|lease| lease.snapshot.version), Some(9));
         for version in [7, 9] {
             let asked = LeaseRequest::Replace { version, content: content() };
             let put = store.request(&asked, CallKind::Acquire).unwrap();

@@ -150,7 +150,7 @@ fn play() -> Vec<Shown> {
     a.makes(Verb::Get, &mut cluster, "get_lease", "There is none");
     a.makes(Verb::Create, &mut cluster, "create_lease", "Acquiring a Lease that does not exist");
     let lease = a.newest(&cluster);
-    let watch = request::watch_lease(NAMESPACE, "web", lease.version(), WATCHED_FOR, Purpose::Observe);
+    let watch = request::watch_lease(NAMESPACE, "web", lease.snapshot.version, WATCHED_FOR, Purpose::Observe);
     cluster.watch("watch_lease", &watch, |cluster| {
         cluster.wait(interval);
         a.tell(cluster.now, Input::Timer);
@@ -171,7 +171,7 @@ fn play() -> Vec<Shown> {
     a.makes(Verb::Get, &mut cluster, "get_lease", "After a conflict");
     a.makes(Verb::Update, &mut cluster, "replace_lease", "The renewal that follows: the other label is kept");
     a.tell(cluster.now, Input::Shutdown);
-    a.tell(cluster.now, Input::WorkStopped { token: lease.version() });
+    a.tell(cluster.now, Input::WorkStopped { token: lease.snapshot.version });
     a.makes(Verb::Update, &mut cluster, "replace_lease", "Releasing, once the work has stopped");
 
     let mut b = Candidate::new("web-6c9f-bbbbb", "7c0e6a52-90ab-4b1e-8a3d-5e4f3a2b1c0d");
@@ -203,7 +203,7 @@ fn route(cluster: &mut Cluster, lease: &Lease) {
     let look = request::get_service(NAMESPACE, "web", Purpose::Route);
     let found = cluster.make("get_service", "It points at no Pod yet", &look).expect("the Service");
     let service = Service::parse(&found.body).expect("a Service");
-    let snapshot = lease.snapshot();
+    let snapshot = lease.snapshot.clone();
     let fence = Fence { lease_uid: snapshot.uid, token: snapshot.version };
     let patch = selector_patch(service.version, &service.uid, "pod", pod, &fence);
     let watch = request::watch_service(NAMESPACE, "web", service.version, WATCHED_FOR, Purpose::Route);
@@ -216,7 +216,7 @@ fn route(cluster: &mut Cluster, lease: &Lease) {
 }
 
 fn tell(cluster: &mut Cluster, lease: &Lease) {
-    let (uid, identity) = (lease.snapshot().uid, "web-6c9f-aaaaa");
+    let (uid, identity) = (lease.snapshot.uid.clone(), "web-6c9f-aaaaa");
     let subject = Subject { namespace: NAMESPACE, name: "web", uid: &uid, identity };
     let (name, object) = event(&subject, "became leader", cluster.now.wall, 0x17f3_5c0e_9a2b_4d68);
     let request = request::create_event(NAMESPACE, &name, &object);

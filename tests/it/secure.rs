@@ -92,13 +92,13 @@ fn a_lease_is_created_read_replaced_and_never_written_blindly() {
     let again = request::create_lease("ns", "web", &Lease::new_object("ns", "web", &held_by("x")), Purpose::Acquire);
     assert_eq!(setup.client.call(&again, LONG).unwrap_err().status, Some(409));
     assert_eq!(setup.lease(), created);
-    assert_eq!(created.snapshot().record, held_by("web-0").record);
+    assert_eq!(created.snapshot.record, held_by("web-0").record);
 
     let replace = request::replace_lease("ns", "web", &created.with(&held_by("web-1")), Purpose::Acquire);
     let reply = setup.client.call(&replace, LONG).unwrap();
     let replaced = reply.parse(&replace, Lease::parse).unwrap();
-    assert_eq!((reply.status, replaced.snapshot().record.holder.as_deref()), (200, Some("web-1")));
-    assert!(replaced.version() > created.version());
+    assert_eq!((reply.status, replaced.snapshot.record.holder.as_deref()), (200, Some("web-1")));
+    assert!(replaced.snapshot.version > created.snapshot.version);
     let stale = setup.client.call(&replace, LONG).unwrap_err();
     assert_eq!(stale.status, Some(409), "{stale}");
     assert!(stale.to_string().contains("409 Conflict: "), "{stale}");
@@ -224,7 +224,8 @@ fn the_longest_token_that_is_accepted_can_be_sent() {
 fn a_watch_tells_of_a_change_and_can_be_stopped() {
     let setup = Setup::new("watch");
     let created = setup.create_lease();
-    let watching = request::watch_lease("ns", "web", created.version(), Duration::from_secs(60), Purpose::Observe);
+    let watching =
+        request::watch_lease("ns", "web", created.snapshot.version, Duration::from_secs(60), Purpose::Observe);
     let stop = WatchStop::default();
     let mut watch = Watch::open(&setup.client, &watching, LONG, &stop).unwrap();
     let replace = request::replace_lease("ns", "web", &created.with(&held_by("web-1")), Purpose::Acquire);
@@ -243,7 +244,8 @@ fn a_watch_retries_a_refused_token_and_reports_a_forgotten_version() {
     let old = setup.token();
     setup.new_token();
     setup.server.revoke_token(&old);
-    let watching = request::watch_lease("ns", "web", created.version(), Duration::from_secs(60), Purpose::Observe);
+    let watching =
+        request::watch_lease("ns", "web", created.snapshot.version, Duration::from_secs(60), Purpose::Observe);
     let mut watch = Watch::open(&setup.client, &watching, LONG, &WatchStop::default()).unwrap();
     setup.server.watches().expire();
     assert_eq!(watch.next().unwrap().unwrap_err().status, Some(410));

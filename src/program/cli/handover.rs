@@ -35,7 +35,7 @@ fn ask(access: &LeaseAccess, client: &Client, to: &str) -> Outcome {
     let name = access.lease();
     for _ in 0..TRIES {
         let lease = get_lease(access, client, Purpose::Yield)?.ok_or_else(|| format!("there is no Lease {name}"))?;
-        let Snapshot { record, annotations, coordinated, .. } = lease.snapshot();
+        let Snapshot { record, annotations, coordinated, .. } = lease.snapshot.clone();
         if coordinated {
             return Err(format!(
                 "the Lease {name} has spec.strategy set: coordinated leader election names its holders, and they do not \
@@ -68,7 +68,7 @@ fn wait(access: &LeaseAccess, client: &Client, holder: &str, lease_duration: Dur
     let began = sys::boot_time();
     let until = began + lease_duration * 2 + CALL_LIMIT;
     loop {
-        let now = get_lease(access, client, Purpose::Yield)?.and_then(|lease| lease.snapshot().record.holder);
+        let now = get_lease(access, client, Purpose::Yield)?.and_then(|lease| lease.snapshot.record.holder);
         let waited = human(sys::boot_time().since(began));
         match now {
             Some(leader) if leader != holder => return print_line(&format!("{leader} leads, after {waited}")),

@@ -54,7 +54,7 @@ struct LeaseStatus<'a> {
 
 impl LeaseStatus<'_> {
     fn read<'a>(config: &'a StatusConfig, client: &Client) -> Result<LeaseStatus<'a>, String> {
-        let lease = get_lease(&config.access, client, Purpose::Status)?.map(|lease| lease.snapshot());
+        let lease = get_lease(&config.access, client, Purpose::Status)?.map(|lease| lease.snapshot);
         let service = config.service.as_ref().map(|service| {
             let request = request::get_service(&config.access.namespace, &service.name, Purpose::Status);
             let read = client.call(&request, CALL_LIMIT).and_then(|reply| reply.parse(&request, Service::parse));
@@ -180,7 +180,7 @@ impl LeaseStatus<'_> {
         match (which, event) {
             (_, WatchEvent::Modified(version, _)) if Some(version) <= self.versions()[which] => {}
             (LEASE, WatchEvent::Modified(_, object)) => {
-                let read = Lease::from_object(object).map(|lease| lease.snapshot());
+                let read = Lease::from_object(object).map(|lease| lease.snapshot);
                 self.lease = read.ok().or(self.lease.take());
             }
             (_, WatchEvent::Modified(_, object)) => self.service = Some(Service::from_object(&object)),
