@@ -83,19 +83,12 @@ impl Election {
             Some(_) if ours => before.transitions,
             Some(_) => before.transitions.saturating_add(1).min(i32::MAX as u32),
         };
+        let lease_duration_seconds = Some(self.timing.lease_duration_seconds());
+        let incarnation = Some(format!("{} {at}", self.identity.incarnation));
+        let (at, holder_revision) = (Some(at), self.identity.revision.clone());
         Content {
-            record: Record {
-                holder,
-                lease_duration_seconds: Some(self.timing.lease_duration_seconds()),
-                acquire_time: Some(at),
-                renew_time: Some(at),
-                transitions,
-            },
-            annotations: Annotations {
-                incarnation: Some(format!("{} {at}", self.identity.incarnation)),
-                holder_revision: self.identity.revision.clone(),
-                ..Annotations::default()
-            },
+            record: Record { holder, lease_duration_seconds, acquire_time: at, renew_time: at, transitions },
+            annotations: Annotations { incarnation, holder_revision, ..Annotations::default() },
         }
     }
 

@@ -28,7 +28,7 @@ impl Election {
             self.report(if late { Event::AcquiredTooLate } else { Event::AcquiredUnwanted });
             return self.start_release(now);
         }
-        self.report(Event::StartedLeading { token: held.term.token });
+        self.report(Event::StartedLeading(held.term.token));
         self.outputs.push_back(Output::StartWork(held.term));
     }
 
@@ -55,9 +55,8 @@ impl Election {
     /// What is known of the Lease has changed: is the term still ours?
     pub(super) fn check_hold(&mut self, now: BootTime) {
         let State::Holder(held) = &self.state else { return };
-        let loss = match self.lease() {
+        let loss = match self.lease().filter(|lease| lease.uid == held.term.lease_uid) {
             None => Ending::Deleted,
-            Some(lease) if lease.uid != held.term.lease_uid => Ending::Deleted,
             Some(lease) if lease.coordinated => Ending::Coordinated,
             Some(lease) if self.is_of_term(lease, &held.term) => return self.hold_on(now),
             Some(lease) => lease.record.holder.clone().map_or(Ending::Vacated, Ending::Superseded),
@@ -73,16 +72,15 @@ impl Election {
         let Some(lease) = self.lease() else { return };
         let edited = lease.record.lease_duration_seconds != Some(self.timing.lease_duration_seconds());
         match lease.annotations.yield_to.clone() {
-            Some(name) if name == self.identity.name => self.renew_by(now),
-            Some(name) => self.step_down(now, Ending::Yielded(name)),
-            None if edited => self.renew_by(now + self.timing.renewal_retry()),
-            None => {}
-        }
-    }
-
-    fn renew_by(&mut self, at: BootTime) {
-        if let State::Holder(held @ ActiveTerm { phase: TermPhase::Leading, .. }) = &mut self.state {
-            held.write_at = held.write_at.min(at);
+            Some(name) if name != self.identity.name => self.step_down(now, Ending::Yielded(name)),
+            None if !edited => {}
+            // A renewal puts it right: soon, but not in a loop with what edits it.
+            _ => {
+                let soon = now + self.timing.renewal_retry();
+                if let State::Holder(held) = &mut self.state {
+                    held.write_at = held.write_at.min(soon);
+                }
+            }
         }
     }
 
@@ -111,7 +109,7 @@ impl Election {
 
     fn end_term(&mut self, token: Version, why: Ending) {
         self.report(Event::StoppedLeading { token, why });
-        self.outputs.push_back(Output::StopWork { token });
+        self.outputs.push_back(Output::StopWork(token));
     }
 
     pub(super) fn on_work_stopped(&mut self, now: BootTime, token: Version) {
@@ -202,19 +200,10 @@ impl Election {
 
 /// What a release writes (P9): the shape that client-go writes, which every elector understands.
 fn release(lease: &Snapshot, yielded_to: Option<String>, at: WallTime) -> Content {
+    let (at, lease_duration_seconds, transitions) = (Some(at), Some(1), lease.record.transitions);
+    let Annotations { successor, successor_revision, .. } = lease.annotations.clone();
     Content {
-        record: Record {
-            holder: None,
-            lease_duration_seconds: Some(1),
-            acquire_time: Some(at),
-            renew_time: Some(at),
-            transitions: lease.record.transitions,
-        },
-        annotations: Annotations {
-            yielded_to,
-            successor: lease.annotations.successor.clone(),
-            successor_revision: lease.annotations.successor_revision.clone(),
-            ..Annotations::default()
-        },
+        record: Record { holder: None, lease_duration_seconds, acquire_time: at, renew_time: at, transitions },
+        annotations: Annotations { yielded_to, successor, successor_revision, ..Annotations::default() },
     }
 }

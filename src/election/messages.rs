@@ -105,12 +105,10 @@ pub enum CallFailure {
 impl CallFailure {
     /// How long the server asked to wait.
     pub(super) fn retry_after(self) -> Duration {
-        match self {
-            CallFailure::Conflict => Duration::ZERO,
-            CallFailure::Refused { retry_after } | CallFailure::Unknown { retry_after } => {
-                retry_after.unwrap_or_default()
-            }
-        }
+        let (CallFailure::Refused { retry_after } | CallFailure::Unknown { retry_after }) = self else {
+            return Duration::ZERO;
+        };
+        retry_after.unwrap_or_default()
     }
 }
 
@@ -134,11 +132,9 @@ pub enum Input {
     Watching(bool),
     /// Whether this process's workload is fit to lead (P18). Assumed so until told otherwise.
     Fit(bool),
-    /// All that this term started has ended: by itself, or after [`Output::StopWork`]. Exactly once a term.
-    WorkStopped {
-        /// The term's fencing token.
-        token: Version,
-    },
+    /// All that the term of this fencing token started has ended: by itself, or after [`Output::StopWork`]. Exactly once
+    /// a term.
+    WorkStopped(Version),
     /// Stop the work, release the Lease, be done.
     Shutdown,
 }
@@ -160,11 +156,8 @@ pub enum Output {
     },
     /// A term has begun: start the work.
     StartWork(Term),
-    /// The term has ended: stop the work at once. [`Election::validity`](super::Election::validity) says by when it must be dead.
-    StopWork {
-        /// The term's fencing token.
-        token: Version,
-    },
+    /// The term of this fencing token has ended: stop the work at once. [`Election::validity`](super::Election::validity) says by when it must be dead.
+    StopWork(Version),
     /// Something that people want to know.
     Report(Event),
     /// Nothing more to do before this instant or the next input. Always the last output.
@@ -180,11 +173,8 @@ pub enum Event {
     LeaderChanged(Option<String>),
     /// Another candidate than before is next in line, or none (P13).
     SuccessorChanged(Option<String>),
-    /// This process leads.
-    StartedLeading {
-        /// The term's fencing token.
-        token: Version,
-    },
+    /// This process leads, with this fencing token.
+    StartedLeading(Version),
     /// This process no longer leads.
     StoppedLeading {
         /// The term's fencing token.

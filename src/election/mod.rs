@@ -66,7 +66,6 @@ pub(crate) use mutants::mutant;
 use observed::{ObservedRecord, OwnWrites};
 pub use record::{Annotations, Record, Snapshot, Term, Validity, Version, parse_version};
 pub use succession::SUCCESSION_GRACE;
-use succession::WITHDRAW_LIMIT;
 pub use timing::{ATTEMPT_JITTER, Jitter, Timing, TimingError};
 
 /// So many conflicts in a row are met by looking again at once; then something keeps editing the Lease, and the
@@ -246,9 +245,8 @@ impl Election {
     /// The fencing token of the Lease's present term, this process's or another's; `None` when nobody leads, or when it is not known
     /// yet: it was won before this process looked, and has not been renewed since.
     pub fn token(&self) -> Option<Version> {
-        match &self.state {
-            State::Holder(held) if held.phase == TermPhase::Leading => return Some(held.term.token),
-            _ => {}
+        if let State::Holder(held @ ActiveTerm { phase: TermPhase::Leading, .. }) = &self.state {
+            return Some(held.term.token);
         }
         let known = self.observed.as_ref()?;
         let lease = known.lease.as_ref().filter(|lease| lease.record.holder.is_some())?;
@@ -261,19 +259,13 @@ impl Election {
     pub fn handle(&mut self, now: Now, input: Input) {
         let over = matches!(self.state, State::Done);
         self.enforce_deadline(now.boot); // P15: what came too late does not revive the term
+        let known = self.known_version();
         match input {
             Input::Timer => {}
             Input::Reply { call, result } => self.on_reply(now, call, result),
-            Input::Seen(lease) => {
-                if self.known_version() < Some(lease.version) {
-                    self.learn(now, Some(lease), None);
-                }
-            }
-            Input::Deleted(version) => {
-                if self.known_version() < Some(version) {
-                    self.learn(now, None, Some(version));
-                }
-            }
+            Input::Seen(lease) if known < Some(lease.version) => self.learn(now, Some(lease), None),
+            Input::Deleted(version) if known < Some(version) => self.learn(now, None, Some(version)),
+            Input::Seen(_) | Input::Deleted(_) => {}
             Input::Watching(watching) => self.on_watching(now.boot, watching),
             Input::Fit(fit) => {
                 self.fit = fit;
@@ -281,7 +273,7 @@ impl Election {
                     self.step_down(now.boot, Ending::Unfit);
                 }
             }
-            Input::WorkStopped { token } => self.on_work_stopped(now.boot, token),
+            Input::WorkStopped(token) => self.on_work_stopped(now.boot, token),
             Input::Shutdown => {
                 self.shutdown = true;
                 self.step_down(now.boot, Ending::Shutdown);
@@ -299,7 +291,6 @@ impl Election {
     }
 
     fn advance(&mut self, now: Now) {
-        self.enforce_deadline(now.boot);
         if self.call.is_some() {
             return;
         }
@@ -337,14 +328,10 @@ impl Election {
 
     fn start_call(&mut self, now: BootTime, purpose: CallKind, request: LeaseRequest) {
         self.calls += 1;
-        let mut limit = self.timing.call_limit();
-        match request.content() {
-            // The withdrawal of a name delays a shutdown only a little.
-            Some(_) if purpose == CallKind::Announce && self.shutdown => limit = limit.min(WITHDRAW_LIMIT),
-            Some(content) if purpose != CallKind::Announce => self.own.note(purpose, &content.record),
-            _ => {}
+        if let Some(content) = request.content().filter(|_| purpose != CallKind::Announce) {
+            self.own.note(purpose, &content.record);
         }
-        let (number, known_version) = (self.calls, self.known_version());
+        let (number, known_version, limit) = (self.calls, self.known_version(), self.timing.call_limit());
         self.call = Some(Call { number, purpose, request: request.clone(), sent: now, known_version });
         self.outputs.push_back(Output::Call { call: number, request, purpose, limit });
     }
@@ -385,11 +372,8 @@ impl Election {
             _ if replaced_nothing => {}
             // Where something removes the name at once, it is not written again for long (P20).
             CallKind::Announce if undone.is_some() => self.announce_at = Some(now.boot + self.timing.lease_duration()),
-            _ if undone.is_some() => {
-                if !mutant!(self, NoPace) {
-                    self.call_failed(now.boot, call, CallFailure::Refused { retry_after: None });
-                }
-            }
+            _ if undone.is_some() && mutant!(self, NoPace) => {}
+            _ if undone.is_some() => self.call_failed(now.boot, call, CallFailure::Refused { retry_after: None }),
             CallKind::Acquire => self.begin_term(now.boot, sent, lease),
             CallKind::Renew => self.acknowledge(sent),
             CallKind::Observe | CallKind::Release | CallKind::Announce => {}

@@ -14,9 +14,6 @@ use crate::time::BootTime;
 /// successor that is gone costs little.
 pub const SUCCESSION_GRACE: Duration = Duration::from_millis(100);
 
-/// A call that only withdraws a name delays a shutdown by at most this much.
-pub(super) const WITHDRAW_LIMIT: Duration = Duration::from_millis(500);
-
 impl Election {
     /// How long to hold back once the Lease is free.
     pub(super) fn hold_back(&self, observed: &ObservedRecord) -> Duration {
@@ -68,15 +65,10 @@ impl Election {
     pub(super) fn announce(&mut self, now: BootTime) {
         self.announce_at = None;
         let Some(lease) = self.lease() else { return };
-        let name = Some(self.identity.name.clone()).filter(|_| self.is_willing());
-        let content = Content {
-            record: lease.record.clone(),
-            annotations: Annotations {
-                successor_revision: self.identity.revision.clone().filter(|_| name.is_some()),
-                successor: name,
-                ..lease.annotations.clone()
-            },
-        };
+        let successor = Some(self.identity.name.clone()).filter(|_| self.is_willing());
+        let successor_revision = self.identity.revision.clone().filter(|_| successor.is_some());
+        let annotations = Annotations { successor, successor_revision, ..lease.annotations.clone() };
+        let content = Content { record: lease.record.clone(), annotations };
         self.start_call(now, CallKind::Announce, LeaseRequest::Replace { version: lease.version, content });
     }
 

@@ -243,7 +243,7 @@ impl ElectorBuilder {
         }
         let timing = Timing::new(self.lease_duration, self.renewal_deadline, self.retry_period, self.renew_interval);
         for error in timing.as_ref().err().into_iter().flatten() {
-            mistakes.push(Mistake::new("timing", None, error.to_string()));
+            mistakes.push(Mistake::new(error.setting, Some(&format!("{:?}", error.value)), &*error.problem));
         }
         timing.ok().filter(|_| mistakes.is_empty()).ok_or(Mistakes(mistakes))
     }

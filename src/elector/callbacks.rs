@@ -44,7 +44,7 @@ pub(super) fn pass_on(
         if let Notice::Started(leadership) = notice {
             let token = leadership.fencing_token();
             if outcome.is_err() || terms.send(leadership).is_err() {
-                inbox.post(Message::WorkStopped { token });
+                inbox.post(Message::WorkStopped(token));
             }
         }
     }

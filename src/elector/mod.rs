@@ -177,7 +177,7 @@ impl Elector {
                     inbox.post(Message::Shutdown);
                 }
             }
-            inbox.post(Message::WorkStopped { token: leadership.fencing_token() });
+            inbox.post(Message::WorkStopped(leadership.fencing_token()));
         }
         let ended = election.join().and(callbacks.join()).and_then(|callbacks| callbacks);
         drop(incarnation);

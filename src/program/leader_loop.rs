@@ -53,7 +53,7 @@ impl Work {
                 let (interval, inbox) = (self.interval, self.inbox.clone());
                 let run = move || {
                     run_loop(interval, &leadership);
-                    inbox.post(Message::WorkStopped { token });
+                    inbox.post(Message::WorkStopped(token));
                 };
                 if let Err(error) = thread::Builder::new().name("leader-loop".into()).stack_size(STACK).spawn(run) {
                     // To campaign again would be to acquire and release without end.
@@ -65,7 +65,7 @@ impl Work {
                 let work = self.clone();
                 supervisor.start(leadership, move |Ended { code, stopped, .. }| match code {
                     Some(code) if !stopped => work.ended_by_itself(code, token),
-                    _ => work.inbox.post(Message::WorkStopped { token }),
+                    _ => work.inbox.post(Message::WorkStopped(token)),
                 });
             }
         }
@@ -75,7 +75,7 @@ impl Work {
     fn ended_by_itself(&self, code: i32, token: Version) {
         self.exit.store(code, Ordering::SeqCst);
         self.inbox.post(Message::Shutdown);
-        self.inbox.post(Message::WorkStopped { token });
+        self.inbox.post(Message::WorkStopped(token));
     }
 
     pub(crate) fn exit_code(&self) -> ExitCode {

@@ -43,7 +43,7 @@ impl Observer for ProgramObserver<'_> {
         let (me, lease) = (&self.config.identity, &self.config.access.lease_name);
         match event {
             Event::LeaderChanged(leader) => self.leader_changed(leader.as_deref()),
-            Event::StartedLeading { token } => info!("{me} became leader of {lease} (fencing token {token})"),
+            Event::StartedLeading(token) => info!("{me} became leader of {lease} (fencing token {token})"),
             Event::StoppedLeading { why, .. } => self.stopped_leading(why),
             Event::Renewed => debug!("renewed"),
             Event::Released => info!("released the Lease {lease}"),

@@ -60,7 +60,7 @@ pub enum Message {
     /// From the watch.
     Watch(WatchUpdate),
     /// All that was started for the term has ended.
-    WorkStopped { token: Version },
+    WorkStopped(Version),
     /// Whether the workload is fit to lead.
     Fit(bool),
     /// End it.
@@ -153,12 +153,12 @@ impl<A: Observer> Driver<A> {
         match message {
             Message::Called(call, result) => self.called(&call, result),
             Message::Watch(update) => self.watched(update),
-            Message::WorkStopped { token } => {
+            Message::WorkStopped(token) => {
                 // The Lease is about to be released: from now on no clone may count as held.
                 if let Some(leadership) = self.leadership.take() {
                     leadership.end();
                 }
-                self.input(Input::WorkStopped { token });
+                self.input(Input::WorkStopped(token));
             }
             Message::Fit(fit) => self.input(Input::Fit(fit)),
             Message::Shutdown => self.input(Input::Shutdown),
@@ -178,7 +178,7 @@ impl<A: Observer> Driver<A> {
             match self.election.poll() {
                 Output::Call { call, request, purpose, limit } => self.call(call, &request, purpose, limit),
                 Output::StartWork(term) => self.start_work(term),
-                Output::StopWork { .. } => {
+                Output::StopWork(_) => {
                     self.leadership.iter().for_each(Leadership::end);
                     self.observer.stop_work();
                 }

@@ -148,7 +148,7 @@ fn the_fencing_token_is_the_version_that_the_winning_write_produced() {
     let mut scenario = Scenario::leading();
     let term = scenario.terms[0].clone();
     assert_eq!(term.token, scenario.version());
-    assert_eq!(scenario.reported(&Event::StartedLeading { token: term.token }), 1);
+    assert_eq!(scenario.reported(&Event::StartedLeading(term.token)), 1);
 
     scenario.run(secs(60), Network::Serves);
     assert_eq!(scenario.election.leading(scenario.now.boot), Some(&term), "renewals leave it alone");

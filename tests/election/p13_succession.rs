@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use leasehold::election::{ATTEMPT_JITTER, Annotations, CallFailure, CallKind, Event, Input, SUCCESSION_GRACE};
 
-use crate::scenario::{EPOCH, ME, Network, RIVAL, Scenario, held, millis, secs, vacant};
+use crate::scenario::{EPOCH, ME, Network, RIVAL, Scenario, held, secs, vacant};
 
 fn named(name: &str) -> Annotations {
     Annotations { successor: Some(name.into()), ..Annotations::default() }
@@ -126,7 +126,6 @@ fn a_successor_that_shuts_down_or_becomes_unfit_withdraws_its_name_once() {
         scenario.input(input.clone());
         let (record, annotations) = scenario.written(CallKind::Announce);
         assert_eq!((record, annotations), (held(RIVAL, 15), Annotations::default()));
-        assert!(input != Input::Shutdown || scenario.pending.as_ref().unwrap().limit <= millis(500));
         scenario.serve();
         assert_eq!((scenario.done, scenario.pending.is_none()), (input == Input::Shutdown, true));
     }

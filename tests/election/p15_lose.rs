@@ -133,12 +133,12 @@ fn the_work_of_a_lost_term_has_a_bounded_time_to_die() {
 fn work_that_stopped_twice_or_for_another_term_is_ignored() {
     let mut scenario = Scenario::leading();
     let token = scenario.terms[0].token;
-    scenario.input(Input::WorkStopped { token: token + 1 });
+    scenario.input(Input::WorkStopped(token + 1));
     assert!(scenario.leads());
     scenario.run(secs(10), Network::Refuses);
     scenario.work_stops();
     scenario.serve();
     assert!(scenario.leads());
-    scenario.input(Input::WorkStopped { token });
+    scenario.input(Input::WorkStopped(token));
     assert!(scenario.leads(), "that was the first term's");
 }

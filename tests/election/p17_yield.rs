@@ -103,11 +103,12 @@ fn the_lease_can_be_handed_straight_back() {
 }
 
 #[test]
-fn a_request_to_yield_to_the_leader_itself_is_cleared_at_once() {
+fn a_request_to_yield_to_the_leader_itself_is_cleared_soon() {
     let mut scenario = Scenario::leading();
     scenario.edit(|lease| lease.annotations.yield_to = Some(ME.into()));
     scenario.see();
     assert!(scenario.leads());
+    scenario.run_until_call(scenario.timing().renewal_retry());
     let (_, annotations) = scenario.written(CallKind::Renew);
     assert_eq!(annotations.yield_to, None);
     assert!(annotations.incarnation.is_some());

@@ -253,7 +253,7 @@ impl Scenario {
                 (self.work, self.told_to_stop) = (Some(term.token), false);
                 self.terms.push(term);
             }
-            Output::StopWork { token } => {
+            Output::StopWork(token) => {
                 assert_eq!(self.work, Some(token), "work is stopped that does not run");
                 assert!(!self.told_to_stop, "work is stopped twice");
                 self.told_to_stop = true;
@@ -349,7 +349,7 @@ impl Scenario {
 
     pub fn work_stops(&mut self) {
         let token = self.work.expect("work runs");
-        self.handle(Input::WorkStopped { token }); // it may ask to stop what has just stopped: both came at once
+        self.handle(Input::WorkStopped(token)); // it may ask to stop what has just stopped: both came at once
         self.work = None;
         self.check();
     }

@@ -139,7 +139,7 @@ fn nothing_comes_after_done() {
         Input::Watching(false),
         Input::Fit(false),
         Input::Fit(true),
-        Input::WorkStopped { token },
+        Input::WorkStopped(token),
         Input::Deleted(lease.version + 1),
     ] {
         scenario.input(input); // the scenario refuses outputs after Done

@@ -225,7 +225,7 @@ impl World {
             }
             Action::WorkStops(node) => {
                 let token = self.nodes[node].work.take().expect("work runs").token;
-                self.input(node, Input::WorkStopped { token })?;
+                self.input(node, Input::WorkStopped(token))?;
             }
             Action::Crash(node, same_container) => self.restart(node, same_container, cast, mistake),
             Action::Shutdown(node) => {
@@ -383,7 +383,7 @@ impl World {
                         Work { token: term.token, lease_uid: term.lease_uid, told_to_stop: false, killed: false };
                     self.nodes[node].work = Some(work);
                 }
-                Output::StopWork { .. } => {
+                Output::StopWork(_) => {
                     self.nodes[node].work.iter_mut().for_each(|work| work.told_to_stop = true);
                 }
                 Output::Report(_) => {}

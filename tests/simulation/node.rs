@@ -278,7 +278,7 @@ impl<A: Api> World<A> {
                     self.tell_route(node, routing::RouteInput::Lead(Fence::of(&term)));
                 }
             }
-            Output::StopWork { token } => {
+            Output::StopWork(token) => {
                 self.stop_work(node, token);
                 if self.parameters.routes {
                     self.tell_route(node, routing::RouteInput::Lost);
@@ -362,7 +362,7 @@ impl<A: Api> World<A> {
     fn work_is_over(&mut self, node: usize, token: u128) {
         self.checks.stop_told(node, token);
         let life = self.nodes[node].life;
-        let stimulus = Stimulus::Input(Input::WorkStopped { token });
+        let stimulus = Stimulus::Input(Input::WorkStopped(token));
         self.schedule(0, Event::Deliver { node, life, stimulus });
     }
 

@@ -19,7 +19,7 @@ pub fn ending(why: &Ending) -> &'static str {
 pub fn report(event: &Event) -> &'static str {
     match event {
         Event::LeaderChanged(_) => "leader changed",
-        Event::StartedLeading { .. } => "terms",
+        Event::StartedLeading(_) => "terms",
         Event::StoppedLeading { why, .. } => ending(why),
         Event::Renewed => "renewed",
         Event::Released => "released",

@@ -244,9 +244,9 @@ fn everything_that_is_wrong_is_said_at_once() {
     let expected = [
         "identity=\"\": must be 1 to 253",
         "pod_uid=\"two words\": must be 1 to 253",
-        "timing: LEASE_DURATION (1.5s) must be whole seconds",
-        "timing: LEASE_DURATION (1.5s) must be more than RENEWAL_DEADLINE (2s)",
-        "timing: RENEW_INTERVAL (0ns) must be more than zero",
+        "LEASE_DURATION=\"1.5s\": must be whole seconds",
+        "LEASE_DURATION=\"1.5s\": must be more than RENEWAL_DEADLINE (2s)",
+        "RENEW_INTERVAL=\"0ns\": must be more than zero",
     ];
     assert_eq!(lines.len(), expected.len(), "{error}");
     for (line, start) in lines.iter().zip(expected) {
@@ -269,5 +269,5 @@ fn the_renew_interval_follows_the_deadline_unless_it_is_set() {
     let error =
         shorter(world.candidate("a").lease_duration(Duration::from_secs(9)).renew_interval(Duration::from_secs(3)))
             .unwrap_err();
-    assert!(error.to_string().contains("RENEW_INTERVAL (3s) must be"), "{error}");
+    assert!(error.to_string().contains("RENEW_INTERVAL=\"3s\": must be"), "{error}");
 }
