@@ -171,7 +171,7 @@ fn play() -> Vec<Shown> {
     a.makes(Verb::Get, &mut cluster, "get_lease", "After a conflict");
     a.makes(Verb::Update, &mut cluster, "replace_lease", "The renewal that follows: the other label is kept");
     a.tell(cluster.now, Input::Shutdown);
-    a.tell(cluster.now, Input::WorkStopped { token: lease.snapshot.version });
+    a.tell(cluster.now, Input::WorkStopped(lease.snapshot.version));
     a.makes(Verb::Update, &mut cluster, "replace_lease", "Releasing, once the work has stopped");
 
     let mut b = Candidate::new("web-6c9f-bbbbb", "7c0e6a52-90ab-4b1e-8a3d-5e4f3a2b1c0d");
