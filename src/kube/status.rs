@@ -88,7 +88,7 @@ impl CallError {
     /// `request` was answered with a 2xx whose body is not what it should be.
     pub fn malformed(request: &Request, status: u16, problem: &str) -> CallError {
         let reason = "with a malformed body".into();
-        CallError { reason, message: problem.into(), ..CallError::of(request, Some(status)) }
+        CallError { reason, message: printable(problem.as_bytes()).into(), ..CallError::of(request, Some(status)) }
     }
 
     /// `request` was answered with a status that is not 2xx. `retry_after` is the header of that name, in the form with a

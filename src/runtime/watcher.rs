@@ -35,7 +35,7 @@ const WARN_AGAIN: Duration = Duration::from_secs(600);
 /// of its own has it. (Without a version it would ask etcd, in some releases.)
 const ANY: Version = 0;
 
-/// What the thread of a watch tells its owner, who passes it to [`Watcher::note`].
+/// What the thread of a watch tells its owner, who passes it to `Watcher::note`.
 pub struct WatchUpdate {
     /// Of which watch: what comes late from one that was stopped is ignored.
     watch: WatchStop,
