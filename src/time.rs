@@ -63,29 +63,29 @@ impl WallTime {
     pub fn parse(text: &str) -> Option<WallTime> {
         let (local, zone) = text.split_at(text.rfind(['Z', 'z', '+', '-'])?);
         let (whole, fraction) = local.split_once(['.', ',']).unwrap_or((local, "0"));
-        let separators = [4, 7, 10, 13, 16].map(|at| whole.as_bytes().get(at).copied().unwrap_or_default());
-        if whole.len() != 19 || !matches!(separators, [b'-', b'-', b'T' | b't' | b' ', b':', b':']) {
+        // With a zero for each digit; so every part that is read below is a number.
+        let shape = |text: &str| text.to_ascii_uppercase().replace(|c: char| c.is_ascii_digit(), "0");
+        let is_fraction = !fraction.is_empty() && shape(fraction).trim_matches('0').is_empty();
+        if !is_fraction || !matches!(&*shape(whole), "0000-00-00T00:00:00" | "0000-00-00 00:00:00") {
             return None;
         }
-        if fraction.is_empty() || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
-            return None;
-        }
-        let micros = number(&format!("{fraction:0<6.6}"), 0..6)?;
+        let number = |text: &str, place: Range<usize>| text.get(place)?.parse::<i64>().ok();
         let (year, month, day) = (number(whole, 0..4)?, number(whole, 5..7)?, number(whole, 8..10)?);
         let (hour, minute, second) = (number(whole, 11..13)?, number(whole, 14..16)?, number(whole, 17..19)?);
+        let micros = number(&format!("{fraction:0<6.6}"), 0..6)?;
         let days = days_from_civil(year, month, day);
         // A day that no month has comes back as another.
         if civil_from_days(days) != (year, month, day) || hour > 23 || minute > 59 || second > 60 {
             return None;
         }
-        let offset = match zone.split_at(1) {
-            ("Z" | "z", "") => 0,
-            (sign, clock) if clock.len() == 5 && clock.get(2..3) == Some(":") => {
-                let (hours, minutes) = (number(clock, 0..2)?, number(clock, 3..5)?);
+        let offset = match &*shape(zone) {
+            "Z" => 0,
+            "+00:00" | "-00:00" => {
+                let (hours, minutes) = (number(zone, 1..3)?, number(zone, 4..6)?);
                 if hours > 23 || minutes > 59 {
                     return None;
                 }
-                (hours * 3600 + minutes * 60) * if sign == "-" { -1 } else { 1 }
+                (hours * 3600 + minutes * 60) * if zone.starts_with('-') { -1 } else { 1 }
             }
             _ => return None,
         };
@@ -108,12 +108,6 @@ impl fmt::Display for WallTime {
         let (hour, minute, second) = (in_day / 3600, in_day / 60 % 60, in_day % 60);
         write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
     }
-}
-
-/// The digits at that place of a text; `parse` alone would take a sign, too.
-fn number(text: &str, place: Range<usize>) -> Option<i64> {
-    let digits = text.get(place)?;
-    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
 /// Days from 1970-01-01 in the proleptic Gregorian calendar. The year is taken to begin in March, so that the

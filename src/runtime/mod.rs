@@ -108,10 +108,8 @@ impl<A: Observer> Driver<A> {
         let Setup { namespace, lease, identity, timing, client, inbox } = setup;
         let (calls, queue) = mpsc::sync_channel(1); // The election makes one call at a time, so this never blocks.
         let (caller, answers) = (Arc::clone(&client), inbox.clone());
-        thread::Builder::new()
-            .name("lease-calls".into())
-            .stack_size(STACK)
-            .spawn(move || make_calls(&caller, &queue, &answers))?;
+        let run = move || make_calls(&caller, &queue, &answers);
+        thread::Builder::new().name("lease-calls".into()).stack_size(STACK).spawn(run)?;
         let updates = inbox.clone();
         let (lease_store, lease_name) = (LeaseStore::new(&namespace, &lease), format!("{namespace}/{lease}"));
         let watch = move |from, lasting| request::watch_lease(&namespace, &lease, from, lasting, Purpose::Observe);
