@@ -32,7 +32,7 @@ use crate::program::config::{Config, Invocation};
 use crate::program::http::HttpLimits;
 use crate::program::leader_loop::Work;
 use crate::program::observer::ProgramObserver;
-use crate::program::routing::worker::RoutingWorker;
+use crate::program::routing::worker::{RoutingMessage, RoutingWorker};
 use crate::program::state::SharedState;
 use crate::runtime::inbox::Inbox;
 use crate::runtime::incarnation::Incarnation;
@@ -207,7 +207,8 @@ fn wait_for_credentials(config: &Config, inbox: &Inbox<Message>) -> Option<Optio
 /// lost which another replica can answer.
 fn drain(config: &Config, routing: RoutingWorker, has_led: bool) {
     let until = sys::boot_time() + config.drain_timeout;
-    let elsewhere = routing.drain(until);
+    routing.inbox.post(RoutingMessage::Drain { until });
+    let elsewhere = routing.thread.join().unwrap_or(false);
     debug!("drained: the Service {}", if elsewhere { "points elsewhere" } else { "still points here" });
     if elsewhere && has_led && config.service.is_some() {
         thread::sleep(PROPAGATION.min(until.since(sys::boot_time())));

@@ -19,7 +19,6 @@ const PURE: &[&str] = &[
     "src/kube/service.rs",
     "src/kube/status.rs",
     "src/kube/watch_line.rs",
-    "src/program/routing/messages.rs",
     "src/program/routing/mod.rs",
     "src/runtime/lease_store.rs",
     "src/time.rs",

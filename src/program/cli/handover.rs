@@ -5,7 +5,7 @@
 use std::thread;
 use std::time::Duration;
 
-use super::{CALL_LIMIT, Outcome, get_lease, print_line, with_client};
+use super::{CALL_LIMIT, Outcome, get_lease, print_line, whom, with_client};
 use crate::election::{Annotations, Content, Snapshot};
 use crate::environment::LeaseAccess;
 use crate::kube::{Client, Purpose, request};
@@ -52,8 +52,7 @@ fn ask(access: &LeaseAccess, client: &Client, to: &str) -> Outcome {
         let request = request::replace_lease(namespace, lease_name, &lease.with(&content), Purpose::Yield);
         match client.call(&request, CALL_LIMIT) {
             Ok(_) => {
-                let whom = if to.is_empty() { "anyone else" } else { to };
-                print_line(&format!("asked {holder} to hand over to {whom}"))?;
+                print_line(&format!("asked {holder} to hand over to {}", whom(to)))?;
                 return wait(access, client, &holder, lease_duration);
             }
             Err(error) if error.status == Some(409) => {}

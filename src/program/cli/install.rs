@@ -4,17 +4,14 @@
 //! container could call.
 
 use std::env;
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// The copy's name.
 const NAME: &str = "leasehold";
-/// Anyone may run it; only its owner may change it.
-const MODE: u32 = 0o755;
 
-/// Copies the running program to `folder/leasehold`. A process that starts it meanwhile gets the old file or the new
+/// Copies the running program to `folder/leasehold`, with its permissions. A process that starts it meanwhile gets the old file or the new
 /// one, never a part.
 ///
 /// # Errors
@@ -33,6 +30,5 @@ pub(in crate::program) fn install(folder: &Path) -> Result<(), String> {
     };
     let own = env::current_exe().map_err(|error| format!("the running binary cannot be found: {error}"))?;
     fs::copy(own, &partial).map_err(failed)?;
-    fs::set_permissions(&partial, Permissions::from_mode(MODE)).map_err(failed)?;
     fs::rename(&partial, &target).map_err(failed)
 }

@@ -46,6 +46,11 @@ fn get_lease(access: &LeaseAccess, client: &Client, purpose: Purpose) -> Result<
     }
 }
 
+/// Who is asked to take over, as in a request to yield: empty is anyone else.
+fn whom(to: &str) -> &str {
+    if to.is_empty() { "anyone else" } else { to }
+}
+
 pub(super) fn print_line(line: &str) -> Outcome {
     writeln!(io::stdout().lock(), "{line}").map_err(|error| format!("standard output: {error}"))
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{CALL_LIMIT, Outcome, get_lease, print_line, with_client};
+use super::{CALL_LIMIT, Outcome, get_lease, print_line, whom, with_client};
 use crate::election::{Record, Snapshot, Version};
 use crate::kube::pod::label_value;
 use crate::kube::{Client, Lease, Purpose, Service, WatchEvent, request};
@@ -113,10 +113,7 @@ impl LeaseStatus<'_> {
         // No write can state the version it will get, and that version is the token.
         let unpublished = (held && annotations.incarnation.is_some())
             .then(|| "not published yet: the leader's first renewal publishes it".to_owned());
-        let asked = annotations.yield_to.as_deref().map(|to| match to {
-            "" => "to hand over".to_owned(),
-            _ => format!("to hand over to {to}"),
-        });
+        let asked = annotations.yield_to.as_deref().map(|to| format!("to hand over to {}", whom(to)));
         let service = self.target().map(|(name, target)| match target {
             Err(error) => format!("{name} -> {error}"),
             Ok(None) => format!("{name} -> no Pod in particular"),
@@ -156,10 +153,7 @@ impl LeaseStatus<'_> {
             None if self.lease.is_none() => "there is no Lease".into(),
             None => "nobody leads".into(),
         };
-        let asked = annotations.yield_to.map(|to| {
-            let whom = if to.is_empty() { "anyone else" } else { &to };
-            format!("the leader is asked to hand over to {whom}")
-        });
+        let asked = annotations.yield_to.map(|to| format!("the leader is asked to hand over to {}", whom(&to)));
         let service = self.target().map(|(name, target)| match target {
             Ok(Some(target)) => format!("Service {name} points at {target}"),
             Ok(None) => format!("Service {name} points at no Pod in particular"),

@@ -15,7 +15,6 @@
 //! are always read right before they are patched. When its term is over a process follows the Service until it points
 //! elsewhere: a shutdown waits for that.
 
-mod messages;
 #[cfg(test)]
 mod tests;
 pub(crate) mod worker;
@@ -28,8 +27,6 @@ use crate::election::{Version, mutant};
 use crate::kube::{Fence, Service};
 use crate::time::BootTime;
 
-pub use messages::{RouteEvent, RouteInput, RouteReply, RouteRequest};
-
 /// A leader reads the Service this often although it watches it: a watch can die silently.
 const LOOK_PERIOD: Duration = Duration::from_secs(60);
 
@@ -39,8 +36,71 @@ const REPORT_AGAIN: Duration = Duration::from_secs(300);
 /// After so many conflicts in a row the next try waits for RETRY_PERIOD (P20).
 const CONFLICTS_IN_A_ROW: u32 = 3;
 
+/// A call to the API.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RouteRequest {
+    /// Read the own Pod.
+    GetPod,
+    /// Give it the label.
+    LabelPod,
+    /// Read the Service.
+    GetService,
+    /// Point the selector here, and annotate the fence.
+    PatchService {
+        /// The Service's `resourceVersion` as read.
+        version: Version,
+        /// Its uid as read.
+        uid: String,
+        /// The term's fence.
+        fence: Fence,
+    },
+}
+
+/// An answer to a [`RouteRequest`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RouteReply {
+    /// To [`RouteRequest::GetPod`] and [`RouteRequest::LabelPod`]: whether the Pod bears the label with the right value.
+    Labelled(bool),
+    /// To the others: the Service as it is now.
+    Service(Service),
+}
+
+/// What goes into routing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RouteInput {
+    /// The instant of [`Routing::wake`] has come. Any other time is harmless.
+    Timer,
+    /// A term has begun; this is its fence.
+    Lead(Fence),
+    /// The term has ended.
+    Lost,
+    /// The call under way was answered, or failed, with this status if one came: it may have been applied.
+    Reply(Result<RouteReply, Option<u16>>),
+    /// The watch delivered a version of the Service.
+    Seen(Service),
+    /// The watch saw the Service deleted.
+    Deleted,
+    /// Whether a watch on the Service is open.
+    Watching(bool),
+}
+
+/// What routing has to say, for the log and the metrics.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RouteEvent {
+    /// The Pod was given the label.
+    PodLabelled,
+    /// The Service points here.
+    ServiceUpdated,
+    /// The selector was changed while this process leads; it is set again.
+    SelectorChanged,
+    /// The Service bears this fence of a later term, and is not patched.
+    SteppedBack(Fence),
+    /// The last patches were all conflicts, and the next one waits.
+    Conflicts,
+}
+
 /// The routing of one Service to one Pod. See the module's documentation.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Routing {
     /// The key of label and selector, and its value.
     key: String,
@@ -52,10 +112,11 @@ pub struct Routing {
     fence: Option<Fence>,
     service: Option<Service>,
     progress: Progress,
-    watching: bool,
-    /// Not before this are Pod or Service read again.
+    /// Until the Service is read again, where nothing is wrong.
+    look_period: Duration,
+    /// The Pod or the Service is not read again before this.
     next_look: BootTime,
-    /// Not before this is a change undone, lest it is a loop with one who makes it again and again.
+    /// A change by others is not undone before this: two writers could undo each other in a loop.
     next_patch: BootTime,
     /// Patches in a row that were conflicts.
     conflicts: u32,
@@ -67,9 +128,10 @@ pub struct Routing {
 }
 
 /// How far the current term has come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 enum Progress {
     /// The Service has yet to be patched.
+    #[default]
     Pending,
     /// The Service points here.
     Set,
@@ -81,22 +143,7 @@ impl Routing {
     /// `key`, `target`: the Pod's label and its value, as in the Service's selector. `retry_period`: between tries that
     /// failed, and between reads of the Service where it cannot be watched.
     pub fn new(key: String, target: String, retry_period: Duration) -> Routing {
-        Routing {
-            key,
-            target,
-            retry_period,
-            labelled: false,
-            fence: None,
-            service: None,
-            progress: Progress::Pending,
-            watching: false,
-            next_look: BootTime(0),
-            next_patch: BootTime(0),
-            conflicts: 0,
-            call: None,
-            #[cfg(feature = "mutants")]
-            mistake: None,
-        }
+        Routing { key, target, retry_period, look_period: retry_period, ..Routing::default() }
     }
 
     /// Builds a known mistake in. For the simulator, which must catch it.
@@ -145,7 +192,11 @@ impl Routing {
                 self.next_look = now.max(self.next_patch);
             }
             RouteInput::Watching(watching) => {
-                self.watching = watching;
+                self.look_period = match watching {
+                    true if mutant!(self, RouteByWatchAlone) => Duration::MAX,
+                    true => LOOK_PERIOD,
+                    false => self.retry_period,
+                };
                 self.next_look = self.next_look.min(now + self.pace());
             }
         }
@@ -189,15 +240,6 @@ impl Routing {
         Some(RouteRequest::PatchService { version: service.version, uid: service.uid.clone(), fence: fence.clone() })
     }
 
-    /// Until the Service is read again, where nothing is wrong.
-    fn look_period(&self) -> Duration {
-        match self.watching {
-            true if mutant!(self, RouteByWatchAlone) => Duration::MAX,
-            true => LOOK_PERIOD,
-            false => self.retry_period,
-        }
-    }
-
     /// Until the next try after one that failed.
     fn pace(&self) -> Duration {
         if mutant!(self, UnpacedRoute) { Duration::ZERO } else { self.retry_period }
@@ -219,7 +261,7 @@ impl Routing {
             Ok(RouteReply::Service(service)) => {
                 let event = self.learn(now, service);
                 match self.patch() {
-                    None => self.next_look = now + self.look_period(),
+                    None => self.next_look = now + self.look_period,
                     // An answer that lacks what was patched was changed on the way, by an admission webhook for example.
                     Some(_) if patched => {}
                     patch => (self.next_patch, self.call) = (now + self.pace(), patch),

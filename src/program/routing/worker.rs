@@ -39,14 +39,15 @@ pub(crate) enum RoutingMessage {
     Lost { why: String },
     /// From the Service's watch.
     Watch(WatchUpdate),
-    /// Stay until the Service points elsewhere, at most until this instant; then end.
+    /// Stay until the Service points elsewhere and all Events are sent, at most until this instant and one call longer.
     Drain { until: BootTime },
 }
 
-/// The handle of the worker's thread.
+/// The handle of the worker.
 pub(crate) struct RoutingWorker {
     pub(crate) inbox: Inbox<RoutingMessage>,
-    thread: JoinHandle<bool>,
+    /// Ends after [`RoutingMessage::Drain`]: whether the Service points elsewhere.
+    pub(crate) thread: JoinHandle<bool>,
 }
 
 impl RoutingWorker {
@@ -74,13 +75,6 @@ impl RoutingWorker {
         };
         let thread = thread::Builder::new().name("routing".into()).stack_size(STACK).spawn(move || worker.run())?;
         Ok(RoutingWorker { inbox, thread })
-    }
-
-    /// Waits until the Service points elsewhere and all Events are sent, at most until this instant (and one call).
-    /// Whether the Service points elsewhere.
-    pub(crate) fn drain(self, until: BootTime) -> bool {
-        self.inbox.post(RoutingMessage::Drain { until });
-        self.thread.join().unwrap_or(false)
     }
 }
 
@@ -121,7 +115,10 @@ impl Worker {
                     return !points_here;
                 }
             }
-            let event_at = self.next_event_at();
+            // While the Service has yet to be pointed at the leader, by this process or after its term by the next, an
+            // Event waits: a slow call would delay that.
+            let waits = self.config.service.is_some() && self.leadership.is_some() != points_here;
+            let event_at = self.events.front().map(|(patience, _)| if waits { *patience } else { BootTime(0) });
             let due = [self.wake, watch_at, self.idle_at, event_at, self.drain_until].into_iter().flatten().min();
             // A message that waits goes before an Event: it may have to do with the Service.
             match self.inbox.take_until(due) {
@@ -137,26 +134,17 @@ impl Worker {
         }
     }
 
-    /// When to send the next Event. While the Service has yet to be pointed at the leader, by this process or after its
-    /// term by the next, an Event waits: a slow call would delay that.
-    fn next_event_at(&self) -> Option<BootTime> {
-        let (patience, _) = self.events.front()?;
-        let waits = self.config.service.is_some() && self.leadership.is_some() != self.routing.points_here();
-        Some(if waits { *patience } else { BootTime(0) })
-    }
-
     fn take(&mut self, message: RoutingMessage) {
         match message {
             RoutingMessage::Lead(leadership) => {
                 let fence = Fence::of(leadership.term());
-                self.record_event(&leadership, "became leader");
                 self.leadership = Some(leadership);
+                self.record_event("became leader");
                 self.advance(RouteInput::Lead(fence));
             }
             RoutingMessage::Lost { why } => {
-                if let Some(leadership) = self.leadership.take() {
-                    self.record_event(&leadership, &format!("stopped leading: {why}"));
-                }
+                self.record_event(&format!("stopped leading: {why}"));
+                self.leadership = None;
                 self.advance(RouteInput::Lost);
             }
             RoutingMessage::Watch(update) => self.on_watch(update),
@@ -300,11 +288,10 @@ impl Worker {
         }
     }
 
-    fn record_event(&mut self, leadership: &Leadership, what: &str) {
+    fn record_event(&mut self, what: &str) {
         let Config { access, identity, events, .. } = &self.config;
-        if !events || self.events.len() == EVENTS_KEPT {
-            return;
-        }
+        let wanted = *events && self.events.len() < EVENTS_KEPT;
+        let Some(leadership) = self.leadership.as_ref().filter(|_| wanted) else { return };
         let (namespace, name, uid) = (&access.namespace, &access.lease_name, &leadership.term().lease_uid);
         let Now { boot, wall } = sys::now();
         let subject = Subject { namespace, name, uid, identity };
