@@ -63,7 +63,7 @@ impl Work {
             }
             Some(supervisor) => {
                 let work = self.clone();
-                supervisor.start(leadership, move |Ended { code, stopped, .. }| match code {
+                supervisor.start(leadership, move |Ended { code, stopped }| match code {
                     Some(code) if !stopped => work.ended_by_itself(code, token),
                     _ => work.inbox.post(Message::WorkStopped(token)),
                 });

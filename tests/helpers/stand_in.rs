@@ -47,8 +47,10 @@ fn main() {
     let command = args.map(stretched).collect();
     // The identity is that by which the test knows our descendants, wherever they go.
     let identity = socket.into_string().expect("a path that is text");
+    let lines = control.try_clone().expect("a second handle");
+    let log = move |_, line: String| write_line(&lines, &format!("log {line}"));
     let stand_in = Arc::new(StandIn {
-        supervisor: Supervisor::new(&signals, command, identity, |_, _| ()).expect("a supervisor"),
+        supervisor: Supervisor::new(&signals, command, identity, log).expect("a supervisor"),
         term: Mutex::new(term(0, 0)),
         answers: Mutex::new(control.try_clone().expect("a second handle")),
     });
@@ -114,7 +116,7 @@ impl StandIn {
         let reporter = Arc::clone(self);
         // The answer is held back until this one is out: "started" comes before "ended".
         let answers = self.answers.lock().expect("no answer panics");
-        self.supervisor.start(term, move |ended: Ended| reporter.answer(&said(&ended)));
+        self.supervisor.start(term, move |ended: Ended| reporter.answer(&said(ended)));
         write_line(&answers, &format!("started {kill_at}"));
     }
 
@@ -128,10 +130,10 @@ fn write_line(mut answers: &UnixStream, line: &str) {
     let _ = answers.write_all(format!("{line}\n").as_bytes());
 }
 
-fn said(ended: &Ended) -> String {
+fn said(ended: Ended) -> String {
     let code = ended.code.map_or_else(|| "none".to_owned(), |code| code.to_string());
     let by = if ended.stopped { "stopped" } else { "itself" };
-    format!("ended {} {by} {code} {}", sys::boot_time().0, ended.how)
+    format!("ended {} {by} {code}", sys::boot_time().0)
 }
 
 fn millis(word: &str) -> u64 {

@@ -34,6 +34,8 @@ struct StandIn {
     control: BufReader<UnixStream>,
     output: BufReader<UnixStream>,
     directory: PathBuf,
+    /// The latest that its log has said of a command's end.
+    how: String,
 }
 
 /// What the stand-in said when everything was gone.
@@ -43,6 +45,7 @@ struct Ended {
     stopped: bool,
     /// None: it was not started.
     code: Option<i32>,
+    /// What the log says of it, without the pid.
     how: String,
 }
 
@@ -73,7 +76,8 @@ fn launch(mut launcher: Command, program: &OsStr, args: &[OsString], stdin: Stdi
     for stream in [&control, &output] {
         stream.set_read_timeout(Some(LIMIT)).unwrap();
     }
-    StandIn { process, control: BufReader::new(control), output: BufReader::new(output), directory }
+    let (control, output) = (BufReader::new(control), BufReader::new(output));
+    StandIn { process, control, output, directory, how: String::new() }
 }
 
 fn fresh_directory() -> PathBuf {
@@ -95,6 +99,13 @@ impl StandIn {
             let line = next_line(&mut self.control).unwrap_or_else(|| panic!("the stand-in is gone before `{word}`"));
             if let Some(rest) = line.strip_prefix(word) {
                 return rest.trim_start().to_owned();
+            }
+            let line = line.strip_prefix("log ").unwrap_or_default();
+            if line.starts_with("cannot start ") || line.starts_with("the command was not started") {
+                self.how = line.to_owned();
+            } else if let Some((_, how)) = line.strip_prefix("the command (pid ").and_then(|rest| rest.split_once(") "))
+            {
+                self.how = how.to_owned();
             }
         }
     }
@@ -119,9 +130,9 @@ impl StandIn {
 
     fn ended(&mut self) -> Ended {
         let answer = self.answer("ended");
-        let mut words = answer.splitn(4, ' ');
-        let mut word = || words.next().unwrap().to_owned();
-        Ended { at: word().parse().unwrap(), stopped: word() == "stopped", code: word().parse().ok(), how: word() }
+        let words: Vec<&str> = answer.split(' ').collect();
+        let how = std::mem::take(&mut self.how);
+        Ended { at: words[0].parse().unwrap(), stopped: words[1] == "stopped", code: words[2].parse().ok(), how }
     }
 
     /// Nanoseconds on the boot clock, now.

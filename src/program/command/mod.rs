@@ -35,13 +35,11 @@ use crate::runtime::{Leadership, STACK};
 use crate::sys::{self, Signal, Signals};
 
 /// The report that a command, and everything that descended from it, is gone.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ended {
     /// As a shell has it: the command's own; 128 + the signal that it died of; 127 where there is no such program, 126 where
     /// it cannot be executed. None: it was not started, as the term was over.
     pub code: Option<i32>,
-    /// The same in words.
-    pub how: String,
     /// Whether it was stopped before it ended. If not, it ended by itself.
     pub stopped: bool,
 }

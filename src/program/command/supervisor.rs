@@ -97,7 +97,7 @@ impl SupervisorThread {
         match (order, &mut self.run) {
             (Order::Start { leadership, on_end }, None) => self.start(leadership, on_end),
             // The election begins no term before the work of the last one has ended.
-            (Order::Start { on_end, .. }, Some(_)) => on_end(not_started()),
+            (Order::Start { on_end, .. }, Some(_)) => on_end(Ended { code: None, stopped: false }),
             (Order::Stop(signal), Some(run)) => run.schedule.stop(signal),
             (Order::Forward(signal), Some(run)) if run.ended.is_none() => {
                 // Not reaped yet, so the pid is still its own.
@@ -117,7 +117,10 @@ impl SupervisorThread {
                 let schedule = Schedule::new(leadership);
                 self.run = Some(Run { child, schedule, on_end, ended: None, killed: false });
             }
-            Err(error) => self.report_end(self.refused(&error), on_end),
+            Err(error) => {
+                let code = self.refused(&error);
+                self.report_end(Ended { code, stopped: false }, on_end);
+            }
         }
     }
 
@@ -165,7 +168,7 @@ impl SupervisorThread {
         for process in self.survivors().into_iter().filter(|process| !had_it || process.group != pid) {
             self.note_failure("SIGTERM", process.signal(libc::SIGTERM));
         }
-        let ended = match run.child.take_exec_failure() {
+        let code = match run.child.take_exec_failure() {
             Some(error) => self.refused(&error),
             None => {
                 let (code, how) = match (status.code(), status.signal().unwrap_or_default()) {
@@ -173,24 +176,23 @@ impl SupervisorThread {
                     (None, signal) => (128 + signal, format!("died of signal {signal}")),
                 };
                 self.say(Level::Info, format!("the command (pid {pid}) {how}"));
-                Ended { code: Some(code), how, stopped }
+                Some(code)
             }
         };
-        run.ended = Some(Ended { stopped, ..ended });
+        run.ended = Some(Ended { code, stopped });
         run.schedule.ended();
         self.run = Some(run);
     }
 
-    /// It never ran.
-    fn refused(&self, error: &io::Error) -> Ended {
-        let (level, ended) = if error.raw_os_error() == Some(sys::TOO_LATE) {
-            (Level::Warn, not_started())
-        } else {
-            let (code, how) = refusal::explain(&self.command[0], error);
-            (Level::Error, Ended { code: Some(code), how, stopped: false })
-        };
-        self.say(level, ended.how.clone());
-        ended
+    /// It never ran: says why, and with which code a shell would end. None: the term was over.
+    fn refused(&self, error: &io::Error) -> Option<i32> {
+        if error.raw_os_error() == Some(sys::TOO_LATE) {
+            self.say(Level::Warn, "the command was not started: the term was over".into());
+            return None;
+        }
+        let (code, problem) = refusal::explain(&self.command[0], error);
+        self.say(Level::Error, problem);
+        Some(code)
     }
 
     fn stop(&self, run: &mut Run) {
@@ -248,8 +250,4 @@ impl SupervisorThread {
     fn say(&self, level: Level, line: String) {
         (self.log)(level, line);
     }
-}
-
-fn not_started() -> Ended {
-    Ended { code: None, how: "the command was not started: the term was over".into(), stopped: false }
 }
