@@ -56,7 +56,7 @@ pub(crate) trait Observer {
 /// What comes to the election's thread.
 pub enum Message {
     /// A call has ended.
-    Called(Box<Call>, Result<Reply, CallError>),
+    Called(Box<LeaseCall>, Result<Reply, CallError>),
     /// From the watch.
     Watch(WatchUpdate),
     /// All that was started for the term has ended.
@@ -70,7 +70,7 @@ pub enum Message {
 }
 
 /// A call on the Lease.
-pub struct Call {
+pub struct LeaseCall {
     number: u64,
     request: Request,
     limit: Duration,
@@ -94,7 +94,7 @@ pub(crate) struct Driver<A> {
     observer: A,
     lease_name: String,
     inbox: Inbox<Message>,
-    calls: SyncSender<Box<Call>>,
+    calls: SyncSender<Box<LeaseCall>>,
     watcher: Watcher,
     leadership: Option<Leadership>,
     wake: Option<BootTime>,
@@ -202,14 +202,14 @@ impl<A: Observer> Driver<A> {
             Some(request) => {
                 self.call_due = Some(sys::boot_time() + limit);
                 // The thread at the other end lives as long as this one.
-                let _ = self.calls.send(Box::new(Call { number, request, limit }));
+                let _ = self.calls.send(Box::new(LeaseCall { number, request, limit }));
             }
             // The version to be replaced is not at hand, so it is not the newest.
             None => self.input(Input::Reply { call: number, result: Err(CallFailure::Conflict) }),
         }
     }
 
-    fn called(&mut self, Call { number, request, .. }: &Call, result: Result<Reply, CallError>) {
+    fn called(&mut self, LeaseCall { number, request, .. }: &Call, result: Result<Reply, CallError>) {
         self.call_due = None;
         let answer = self.lease_store.read(request, result);
         match &answer {
@@ -238,7 +238,7 @@ impl<A: Observer> Driver<A> {
 }
 
 /// Makes the Lease's calls, one at a time. A panic of a library user's observer ends in the client.
-fn make_calls(client: &Client, calls: &Receiver<Box<Call>>, answers: &Inbox<Message>) {
+fn make_calls(client: &Client, calls: &Receiver<Box<LeaseCall>>, answers: &Inbox<Message>) {
     let next = || {
         calls.recv_timeout(MAX_IDLE).or_else(|_| {
             client.close_idle();
