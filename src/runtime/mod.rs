@@ -209,7 +209,7 @@ impl<A: Observer> Driver<A> {
         }
     }
 
-    fn called(&mut self, LeaseCall { number, request, .. }: &Call, result: Result<Reply, CallError>) {
+    fn called(&mut self, LeaseCall { number, request, .. }: &LeaseCall, result: Result<Reply, CallError>) {
         self.call_due = None;
         let answer = self.lease_store.read(request, result);
         match &answer {
