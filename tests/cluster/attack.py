@@ -10,6 +10,7 @@ line of JSON: what was sent and what came of it.
 import collections
 import json
 import random
+import resource
 import selectors
 import socket
 import sys
@@ -186,7 +187,38 @@ def flood(port, per_second=10_000, seconds=60, connections=64):
     return {"sent": sent, "answered": answered, "a second": round(answered / (time.monotonic() - started))}
 
 
-CASES = {act.__name__: act for act in (idle, slow, headers, bodies, pipelining, garbage, flood)}
+def unread(port):
+    """5,000 connections that ask for the metrics and read nothing, held for 20 s."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (6000, 6000))
+    held = []
+    for _ in range(5000):
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)  # The kernel makes it its smallest.
+        sock.settimeout(5)
+        try:
+            sock.connect((HOST, port))
+            sock.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+        except OSError:
+            continue
+        held.append(sock)
+    time.sleep(20)
+    return {"asked": len(held), "still open after 20 s": sum(1 for sock in held if not ended(sock))}
+
+
+def ended(sock):
+    """Whether the other side has ended it, whatever it sent before."""
+    sock.setblocking(False)
+    try:
+        while sock.recv(65536):
+            pass
+        return True
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+CASES = {act.__name__: act for act in (idle, slow, headers, bodies, pipelining, garbage, flood, unread)}
 
 if __name__ == "__main__":
     print(json.dumps(CASES[sys.argv[1]](int(sys.argv[2]))))
