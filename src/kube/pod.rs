@@ -42,21 +42,17 @@ impl Pod {
 /// The label value that stands for a Pod's name, on the Pod and in the Service's selector alike: the name itself
 /// where a label may hold it, else its beginning and a hash of the whole.
 pub fn label_value(pod_name: &str) -> String {
-    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    let valid = pod_name.len() <= LABEL_VALUE_LIMIT
-        && pod_name.chars().all(may_be_in_label)
-        && edge(pod_name.chars().next())
-        && edge(pod_name.chars().next_back());
-    if valid {
-        return pod_name.to_owned();
+    let made_valid = |length| {
+        let valid = |c| if may_be_in_label(c) { c } else { '-' };
+        let start: String = pod_name.chars().take(length).map(valid).collect();
+        start.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
+    };
+    let whole = made_valid(LABEL_VALUE_LIMIT);
+    if whole == pod_name && !whole.is_empty() {
+        return whole;
     }
     let hash = format!("{:016x}", fnv_1a(pod_name.as_bytes()));
-    let start: String = pod_name
-        .chars()
-        .take(LABEL_VALUE_LIMIT - hash.len() - 1)
-        .map(|c| if may_be_in_label(c) { c } else { '-' })
-        .collect();
-    let start = start.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    let start = made_valid(LABEL_VALUE_LIMIT - hash.len() - 1);
     if start.is_empty() { hash } else { format!("{start}-{hash}") }
 }
 
