@@ -215,7 +215,7 @@ impl ElectorBuilder {
     ///     .unwrap_err();
     /// let text = refused.to_string();
     /// assert!(text.contains(r#"lease="Nightly Report": not a valid name"#), "{text}");
-    /// assert!(text.contains("LEASE_DURATION (10s) must be more than RENEWAL_DEADLINE (10s)"), "{text}");
+    /// assert!(text.contains(r#"LEASE_DURATION="10s": must be more than RENEWAL_DEADLINE (10s)"#), "{text}");
     /// ```
     pub fn build(self) -> Result<Elector, ElectorError> {
         let timing = self.checked().map_err(ElectorError::Settings)?;
