@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ use crate::sys::{Signal, Signals};
 pub(crate) struct Work {
     /// A program that runs only while leading. `None`: "Performing leader tasks...", each interval.
     command: Option<Supervisor>,
+    /// Whether there is a COMMAND to pass signals on to.
+    running: Arc<AtomicBool>,
     interval: Duration,
     inbox: Inbox<Message>,
     /// The process's exit code: the work's own when it ends by itself.
@@ -42,7 +44,8 @@ impl Work {
                 Some(supervisor.map_err(|error| format!("the COMMAND's supervisor: {error}"))?)
             }
         };
-        Ok(Work { command, interval: config.task_interval, inbox: inbox.clone(), exit: Arc::default() })
+        let (interval, inbox) = (config.task_interval, inbox.clone());
+        Ok(Work { command, running: Arc::default(), interval, inbox, exit: Arc::default() })
     }
 
     /// A term has begun.
@@ -63,9 +66,13 @@ impl Work {
             }
             Some(supervisor) => {
                 let work = self.clone();
-                supervisor.start(leadership, move |Ended { code, stopped }| match code {
-                    Some(code) if !stopped => work.ended_by_itself(code, token),
-                    _ => work.inbox.post(Message::WorkStopped(token)),
+                self.running.store(true, Ordering::SeqCst);
+                supervisor.start(leadership, move |Ended { code, stopped }| {
+                    work.running.store(false, Ordering::SeqCst);
+                    match code {
+                        Some(code) if !stopped => work.ended_by_itself(code, token),
+                        _ => work.inbox.post(Message::WorkStopped(token)),
+                    }
                 });
             }
         }
@@ -90,14 +97,16 @@ impl Work {
     }
 
     /// What a signal means. True: the process must end. A COMMAND gets those that it may want to interpret; without one,
-    /// a signal does what it does to any program that does not handle it.
+    /// a signal does what it does to any program that does not handle it. An image whose program stops at SIGQUIT (nginx)
+    /// has it sent to a standby as well.
     pub(crate) fn asks_for_the_end(&self, signal: Signal) -> bool {
         match (signal, &self.command) {
             (Signal::TERMINATE | Signal::INTERRUPT, _) => true,
-            (_, Some(supervisor)) => {
+            (_, Some(supervisor)) if self.running.load(Ordering::SeqCst) => {
                 supervisor.forward(signal);
                 false
             }
+            (_, Some(_)) => signal == Signal::QUIT,
             (_, None) => matches!(signal, Signal::QUIT | Signal::HANG_UP),
         }
     }

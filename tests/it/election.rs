@@ -45,6 +45,7 @@ crate::process::behaviours! {
     command:
         a_command_runs_only_while_leading
         a_command_is_told_its_term_and_asked_to_stop
+        sigquit_goes_to_a_running_command_and_ends_a_standby
         a_leader_whose_loop_cannot_start_releases_the_lease_and_ends
         a_commands_own_end_releases_the_lease_and_is_the_exit_code;
 }

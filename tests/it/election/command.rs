@@ -46,6 +46,20 @@ pub(super) fn a_leader_whose_loop_cannot_start_releases_the_lease_and_ends(world
     assert_eq!(holders, ["pod-a", "", "pod-b", ""], "acquired once, and released");
 }
 
+/// An image may name SIGQUIT its stop signal (nginx does): the kubelet sends it to the leader and to its standbys.
+pub(super) fn sigquit_goes_to_a_running_command_and_ends_a_standby(world: &World) {
+    let quits = "trap 'exit 9' QUIT; (echo runs; exec sleep 1000000) & while :; do wait $!; done";
+    let start = |pod: &str| running(world.candidate(pod, Pace::Hours), ["sh", "-c", quits].map(str::to_owned)).start();
+    let first = start("pod-a");
+    first.stdout.line_with("runs");
+    let second = start("pod-b");
+    second.says("new leader pod-a");
+    second.signal("QUIT");
+    assert_eq!(second.exit_code(), 0, "{}", second.log.text());
+    first.signal("QUIT");
+    assert_eq!(first.exit_code(), 9, "the command's own: {}", first.log.text());
+}
+
 pub(super) fn a_command_runs_only_while_leading(world: &World) {
     let diary = world.file("diary");
     let start = |pod: &str| running(world.candidate(pod, Pace::Hours), diarist(&diary)).start();
