@@ -61,7 +61,7 @@ pub(crate) fn new_agent(user_agent: &str, trusted: Option<&Trust>) -> Agent {
         .max_response_header_size(INPUT)
         .input_buffer_size(INPUT)
         .output_buffer_size(OUTPUT)
-        .max_idle_connections(2)
+        .max_idle_connections(1)
         .max_idle_age(MAX_IDLE);
     let mut tls = Arc::default();
     if let Some(trust) = trusted {
