@@ -23,24 +23,21 @@ const NAMES: &[(&[u8], &str)] = &[
 
 /// What the error means, where its own words do not name the algorithm.
 pub(crate) fn explain(error: &Error) -> Option<String> {
-    match error {
+    let signed_by = match error {
         Error::InvalidCertificate(CertificateError::UnsupportedSignatureAlgorithmContext {
             signature_algorithm_id: signature,
             ..
-        }) => Some(format!("a certificate is signed by {}, which is not supported: {SUPPORTED}", name(signature))),
+        }) => name(signature),
         Error::InvalidCertificate(CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext {
             signature_algorithm_id: signature,
             public_key_algorithm_id: key,
-        }) => Some(format!(
-            "a certificate is signed by {} with a key on {}, which is not supported: {SUPPORTED}",
-            name(signature),
-            name(key)
-        )),
+        }) => format!("{} with a key on {}", name(signature), name(key)),
         Error::AlertReceived(AlertDescription::HandshakeFailure) => {
-            Some(format!("{error}: is the server's key on P-521? {SUPPORTED}"))
+            return Some(format!("{error}: is the server's key on P-521? {SUPPORTED}"));
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    Some(format!("a certificate is signed by {signed_by}, which is not supported: {SUPPORTED}"))
 }
 
 fn name(identifier: &[u8]) -> String {

@@ -112,6 +112,7 @@ impl<'a> Url<'a> {
         }
         Ok(url)
     }
+
     /// Scheme, host and port.
     pub fn origin(&self) -> String {
         let scheme = if self.tls { "https" } else { "http" };
