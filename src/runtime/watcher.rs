@@ -110,7 +110,8 @@ impl Watcher {
     /// is ahead of it (a backup was restored, and the server is silent until it reaches the watch's version again).
     /// When to call this again, should nothing be learnt until then.
     pub(crate) fn tend(&mut self, known: Option<Version>, now: BootTime) -> Option<BootTime> {
-        let known = known?;
+        // One that has ended in good order goes on even where the object is gone.
+        let known = known.or(self.reached.filter(|_| self.running.is_none()))?;
         if self.running.is_some() {
             let differs = self.up && known != self.seen;
             self.differs_since = differs.then(|| self.differs_since.unwrap_or(now));
@@ -158,6 +159,7 @@ impl Watcher {
                 if self.reached.is_some() {
                     return None; // It goes on where the one before it has ended in good order.
                 }
+                self.reached = Some(self.seen);
             }
             WatchChange::Event(WatchEvent::Modified(version, _) | WatchEvent::Deleted(version)) => {
                 (self.seen, self.reached) = (*version, Some(*version));
@@ -351,23 +353,32 @@ mod tests {
 
     #[test]
     fn a_watch_that_ends_in_good_order_goes_on_where_it_was_and_its_owner_need_not_know() {
+        let bookmark = || Some(WatchChange::Event(WatchEvent::Bookmark(900)));
+        for (brought, known, from) in [(bookmark(), Some(50), 900), (bookmark(), None, 900), (None, None, 50)] {
+            goes_on(brought, known, from);
+        }
+    }
+
+    fn goes_on(brought: Option<WatchChange>, known: Option<Version>, from: Version) {
         let (mut watcher, stop) = open_watcher();
         let (asked, asks) = std::sync::mpsc::channel();
         watcher.request = Box::new(move |from, lasting| {
             asked.send(from).expect("the test reads it");
             watch(from, lasting)
         });
-        for change in [WatchChange::Event(WatchEvent::Bookmark(900)), WatchChange::Down(None)] {
+        assert!(watcher.note(WatchUpdate { watch: stop.clone(), change: WatchChange::Up }).is_some());
+        for change in brought.into_iter().chain([WatchChange::Down(None)]) {
             assert!(watcher.note(WatchUpdate { watch: stop.clone(), change }).is_none());
         }
-        assert_eq!(watcher.tend(Some(50), BEGIN), None, "it is no stale one: the object has not changed");
-        assert_eq!((asks.recv(), watcher.seen), (Ok(900), 50));
+        assert_eq!(watcher.tend(known, BEGIN), None);
+        assert_eq!((asks.try_recv(), watcher.seen), (Ok(from), 50), "and the object is of version 50 still");
         let watch = watcher.running.clone().expect("it is being opened");
         assert!(watcher.note(WatchUpdate { watch, change: WatchChange::Up }).is_none());
-        assert_eq!(watcher.tend(Some(50), BEGIN), None);
+        assert_eq!(watcher.tend(known, BEGIN + RETRY_PERIOD), None, "it is no stale one");
+        assert!(watcher.is_running() && asks.try_recv().is_err());
         watcher.stop();
         watcher.tend(Some(50), BEGIN + RETRY_PERIOD * 2);
-        assert_eq!(asks.recv(), Ok(50), "after any other end the known version counts");
+        assert_eq!(asks.try_recv(), Ok(50), "after any other end the known version counts");
     }
 
     #[test]
