@@ -203,15 +203,18 @@ impl<'a> Reader<'a> {
         self.read(variable, parse)
     }
 
-    /// The election's durations, checked against each other once each can be read; with a COMMAND, whether they leave room
-    /// to stop it.
+    /// The election's durations, checked against each other; with a COMMAND, whether they leave room to stop it.
     pub fn timing(&mut self, with_command: bool) -> Timing {
         let [lease, deadline, retry, interval] = [&LEASE_DURATION, &RENEWAL_DEADLINE, &RETRY_PERIOD, &RENEW_INTERVAL]
             .map(|variable| self.optional(variable, value::interval));
-        let (Some(lease), Some(deadline), Some(retry)) = (lease, deadline, retry) else { return Timing::default() };
-        let timing = Timing::new(lease, deadline, retry, interval);
+        // One that cannot be read must not hide what is wrong between the others: one that fits them stands in for it.
+        let known = deadline.is_some();
+        let lease = lease.unwrap_or(Duration::from_secs(i32::MAX as u64));
+        let deadline = deadline.unwrap_or(lease - Duration::from_nanos(1));
+        let timing = Timing::new(lease, deadline, retry.unwrap_or(Duration::from_nanos(1)), interval);
         let mut errors = timing.as_ref().err().cloned().unwrap_or_default();
-        if with_command && lease > deadline && lease - deadline < ROOM_TO_STOP {
+        errors.retain(|error| known || error.setting == LEASE_DURATION.name);
+        if with_command && known && lease > deadline && lease - deadline < ROOM_TO_STOP {
             let problem = format!(
                 "leaves no room to stop COMMAND: RENEWAL_DEADLINE ({deadline:?}) must be at least {ROOM_TO_STOP:?} before \
                  it; raise it, or set RENEWAL_DEADLINE to {:?} or less",

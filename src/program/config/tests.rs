@@ -277,9 +277,13 @@ fn every_variable_is_wrong_at_once() {
 }
 
 #[test]
-fn durations_are_checked_against_each_other_once_each_can_be_read() {
+fn an_unreadable_duration_hides_nothing_that_is_wrong_between_the_others() {
     let names =
         |changes: &[(&str, &str)]| mistakes(&[], changes).into_iter().map(|mistake| mistake.name).collect::<Vec<_>>();
+    assert_eq!(names(&[("LEASE_DURATION", "x"), ("RETRY_PERIOD", "9")]), ["LEASE_DURATION", "RENEWAL_DEADLINE"]);
+    assert_eq!(names(&[("RETRY_PERIOD", "x"), ("LEASE_DURATION", "9")]), ["RETRY_PERIOD", "LEASE_DURATION"]);
+    assert_eq!(names(&[("RENEWAL_DEADLINE", "x"), ("LEASE_DURATION", "1.5")]), ["RENEWAL_DEADLINE", "LEASE_DURATION"]);
+    assert_eq!(names(&[("RENEWAL_DEADLINE", "x"), ("RETRY_PERIOD", "1h")]), ["RENEWAL_DEADLINE"]);
     assert_eq!(names(&[("RENEWAL_DEADLINE", "x"), ("RENEW_INTERVAL", "1h")]), ["RENEWAL_DEADLINE"]);
     assert_eq!(names(&[("LEASE_DURATION", "x"), ("RETRY_PERIOD", "y")]), ["LEASE_DURATION", "RETRY_PERIOD"]);
     assert_eq!(names(&[("RENEW_INTERVAL", "x"), ("LEASE_DURATION", "9")]), ["RENEW_INTERVAL", "LEASE_DURATION"]);
