@@ -4,7 +4,7 @@
 
 use std::mem;
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use log::{debug, info, warn};
@@ -62,6 +62,7 @@ pub struct Watcher {
     /// The object, in words.
     watched: String,
     running: Option<WatchStop>,
+    thread: Option<JoinHandle<()>>,
     up: bool,
     /// The version of the object that the present watch began at or has brought last.
     seen: Version,
@@ -94,6 +95,7 @@ impl Watcher {
             listener: Arc::new(listener),
             watched: format!("{resource:?} {namespace}/{name}"),
             running: None,
+            thread: None,
             up: false,
             seen: ANY,
             reached: None,
@@ -139,9 +141,12 @@ impl Watcher {
         let (client, listener, stop) = (Arc::clone(&self.client), Arc::clone(&self.listener), WatchStop::default());
         self.running = Some(stop.clone());
         let run = move || read(&client, &request, &stop, &*listener);
-        if let Err(error) = thread::Builder::new().name("watch".into()).stack_size(STACK).spawn(run) {
-            warn!("no thread for the watch on {}: {error}", self.watched);
-            self.running = None;
+        match thread::Builder::new().name("watch".into()).stack_size(STACK).spawn(run) {
+            Ok(thread) => self.thread = Some(thread),
+            Err(error) => {
+                warn!("no thread for the watch on {}: {error}", self.watched);
+                self.running = None;
+            }
         }
     }
 
@@ -149,6 +154,10 @@ impl Watcher {
     pub(crate) fn note(&mut self, WatchUpdate { watch, change }: WatchUpdate) -> Option<WatchChange> {
         if watch.is_stopped() {
             return None;
+        }
+        if let WatchChange::Down(_) = change {
+            // It ends right after it has said so; the next one gets its stack.
+            let _ = self.thread.take().map(JoinHandle::join);
         }
         match &change {
             WatchChange::Up => {
