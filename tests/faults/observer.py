@@ -106,8 +106,10 @@ class Observer:
                 spec, metadata = event["object"].get("spec", {}), event["object"]["metadata"]
                 one = Seen(at, event["type"], spec.get("holderIdentity") or "", spec.get("leaseDurationSeconds") or 0,
                            tuple(spec.get(field) for field in RECORD), int(metadata["resourceVersion"]))
-                # A watch that begins anew first shows what is there; and a changed annotation is no sign of life (P5).
-                if not seen or seen[-1].version < one.version and (one.kind, one.record) != ("MODIFIED", seen[-1].record):
+                # A watch that begins anew first shows what is there; and a changed annotation is no sign of life (P5),
+                # whether it is seen as it changes or by the next watch.
+                changed = not seen or one.record != seen[-1].record or "DELETED" in (one.kind, seen[-1].kind)
+                if changed and (not seen or seen[-1].version < one.version):
                     seen.append(one)
         finally:
             connection.close()
