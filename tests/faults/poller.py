@@ -40,7 +40,8 @@ class Asked:
         if last and last["leads"] and leads and token is None:
             # It may belong to another term than the answer before it. The next one will tell.
             last["count"] += 1
-        elif last and last["leads"] == leads and last["token"] == token:
+        elif last and last["leads"] == leads and (last["token"] == token or leads and last["token"] is None):
+            last["token"] = token  # The first answer of a term may have borne none.
             last["last"] = [asked, answered]
             last["spacing"] = max(last["spacing"], asked - last["previous"])
             last["previous"] = asked
