@@ -5,7 +5,9 @@ They are never somebody else's: the faults stop them, restart them and change th
 """
 
 import base64
+import contextlib
 import ctypes
+import functools
 import glob
 import http.client
 import json
@@ -57,17 +59,35 @@ def find_programs():
     return apiserver, etcd
 
 
+@functools.cache
+def own_ports():
+    """A thousand ports below the range from which the kernel takes a client's. Another run of this suite takes others: this
+    one listens on the first for as long as it lives.
+    """
+    for first in range(20000, 30000, 1000):
+        holder = socket.socket()
+        with contextlib.suppress(OSError):
+            holder.bind(("127.0.0.1", first))
+            holder.listen()
+            return holder, iter(range(first + 1, first + 1000))
+        holder.close()
+    raise Missing("ports between 20000 and 30000: ten other runs of this suite have them")
+
+
+PORTS_LOCK = threading.Lock()
+
+
 def free_port():
-    """Below the range from which the kernel takes a client's ports: nobody else is given it meanwhile."""
-    while True:
-        port = 20000 + int.from_bytes(os.urandom(2), "big") % 10000
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                pass
+    """Never one twice: whoever has been given it may not listen yet, or not at the moment."""
+    with PORTS_LOCK:
+        _, ports = own_ports()
+        for port in ports:
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                with contextlib.suppress(OSError):
+                    probe.bind(("127.0.0.1", port))
+                    return port
+    raise Missing("another port between 20000 and 30000")
 
 
 def openssl(*args, **more):

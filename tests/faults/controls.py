@@ -32,8 +32,8 @@ def observer_sees_two(suite):
         answers = arena.observer.answers()
         led, work = observer.overlaps(observer.terms(answers)), observer.overlaps(observer.work(arena.beats))
         outcome.runs, outcome.asks = 1, sum(one["asks"] for one in answers)
-        if len(led) != 1 or len(work) != 1:
-            outcome.wrong.append(f"the observer is blind: {len(led)} overlaps of leaders, {len(work)} of their work; 1 and 1 are there")
+        if not led or not work:
+            outcome.wrong.append(f"the observer is blind: {len(led)} overlaps of leaders, {len(work)} of their work; one of each is there")
         else:
             outcome.notes.append(f"seen: two leaders for {led[0][2]:.3f} s, two COMMANDs for {work[0][2]:.3f} s")
     finally:
@@ -114,15 +114,14 @@ def erases_its_rival(arena, path):
         leader.go_on()
         leader.process.wait(60)
         time.sleep(0.5)
-        erased += any(one.holder != rival.name for one in arena.seen()[count - 1:])
+        erased += any(one.holder != rival.name for one in arena.seen()[count:])
         arena.outcome.runs += 1
     arena.outcome.notes.append(f"seen: the resumed leader erased its rival's holderIdentity {erased} times of {runs}")
 
 
 def leads_too_long(arena, path):
     start(arena, path, 2, SLOW)
-    leader = holder(arena)
-    applied = late_reply_then_silence(arena, leader, 8.0)
+    leader, applied = late_reply_then_silence(arena, lambda: holder(arena), 8.0)
     ended = arena.until("it stops leading", lambda: leader.said("stopped leading") and time.monotonic())
     rival = next((one for one in arena.seen() if one.at > applied.at and one.holder not in ("", leader.name)), None)
     arena.outcome.runs = 1

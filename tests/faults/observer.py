@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from datetime import datetime
 
 from cluster import LEASES, end_with_us
 
@@ -88,11 +89,17 @@ class Observer:
     # -------------------------------------------------------------------------------- the watch
 
     def watch(self, lease):
-        path = (f"{LEASES.format(self.namespace)}?watch=true&fieldSelector=metadata.name%3D{lease}")
+        path, seen = f"{LEASES.format(self.namespace)}?watch=true&fieldSelector=metadata.name%3D{lease}", self.seen[lease]
+        remembered = True
         while not self.over:
-            # An ERROR event, as when the server has forgotten too much, is no Lease: KeyError.
-            with contextlib.suppress(OSError, http.client.HTTPException, ValueError, KeyError):
-                self.one_watch(path, self.seen[lease])
+            # A watch goes on where the one before it ended, so that nothing is missed between them.
+            start = f"&resourceVersion={seen[-1].version}" if seen and remembered else ""
+            remembered = True
+            with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+                try:
+                    self.one_watch(path + start, seen)
+                except KeyError:
+                    remembered = False  # An ERROR event is no Lease: the server has forgotten what came after that version.
             time.sleep(0.05)
 
     def one_watch(self, path, seen):
@@ -188,17 +195,28 @@ def gaps(led, begin, end):
     return sorted(found, reverse=True)
 
 
-def taken_early(seen, allowance=0.5):
+ALLOWANCE = 0.5  # Between when word of a write came to the rivals and when it came here.
+
+
+def taken_early(seen, clocks_agree=True):
     """Changes from one holder straight to another sooner than the record's own duration after its last change.
 
-    Rivals count from when word came to them, this watch from when word came here: the allowance is for the difference.
+    Each writes when it wrote, by one machine's wall clock, and a rival waits from a later instant than that: no slowness of
+    this machine can feign a change that is early by what was written. Where the clocks disagree, only the watch's counts.
     """
     found = []
     for before, after in zip(seen, seen[1:]):
         if before.holder and after.holder and before.holder != after.holder and "DELETED" not in (before.kind, after.kind):
-            if after.at - before.at < before.duration - allowance:
+            early = after.at - before.at < before.duration - ALLOWANCE
+            if early and (not clocks_agree or written_between(before, after) < before.duration):
                 found.append((before, after))
     return found
+
+
+def written_between(before, after):
+    """Seconds between two writes by what they state; nothing where one of them does not say."""
+    stated = [one.record[RECORD.index("renewTime")] for one in (before, after)]
+    return (datetime.fromisoformat(stated[1]) - datetime.fromisoformat(stated[0])).total_seconds() if all(stated) else 0.0
 
 
 # ------------------------------------------------------------------------------------------ work

@@ -12,6 +12,8 @@ import threading
 import time
 from collections import deque
 
+from cluster import free_port
+
 TO_SERVER, TO_CLIENT = "to the server", "to the client"
 STEP = 0.005
 
@@ -36,14 +38,13 @@ class Proxy:
         self.forwarded_at = None
         self.errors = None
         self.listener = None
-        self.port = None
+        self.port = free_port()
         self.listen()
 
     def listen(self):
         self.listener = socket.socket()
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.listener.bind(("127.0.0.1", self.port or 0))
-        self.port = self.listener.getsockname()[1]
+        self.listener.bind(("127.0.0.1", self.port))
         self.listener.listen(64)
         self.listener.setblocking(False)
         self.network.do(lambda: self.network.add(self.listener, self.accept))
