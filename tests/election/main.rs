@@ -1,8 +1,7 @@
 //! The election's rules (P1–P20), on virtual time: one file for each, named by it.
 //!
-//! PURE, but for `documents.rs`, which reads source files. Three rules have their tests elsewhere: P3 (unknown fields
-//! survive) in `src/kube/lease.rs`; P10 (the fencing token) in `p04_acquire.rs`, where terms begin; P14 (refusals) in
-//! `p04_acquire.rs` and `p07_renew.rs`, and what concerns HTTP in `tests/it`.
+//! PURE, but for `documents.rs`, which reads source files. One rule has its tests elsewhere: P3 (unknown fields survive)
+//! in `src/kube/lease.rs`.
 
 mod documents;
 mod outputs;
@@ -14,9 +13,11 @@ mod p06_wall_clock;
 mod p07_renew;
 mod p08_lost_reply;
 mod p09_release;
+mod p10_fencing_token;
 mod p11_incarnation;
 mod p12_watch;
 mod p13_succession;
+mod p14_refusals;
 mod p15_lose;
 mod p15_step_down;
 mod p16_coordinated;

@@ -1,4 +1,4 @@
-//! P1, P4, P6, P8, P10: how a term is won.
+//! P1, P4, P6, P8: how a term is won.
 
 use std::time::Duration;
 
@@ -144,31 +144,6 @@ fn transitions_saturate_where_the_field_does() {
 }
 
 #[test]
-fn the_fencing_token_is_the_version_that_the_winning_write_produced() {
-    let mut scenario = Scenario::leading();
-    let term = scenario.terms[0].clone();
-    assert_eq!(term.token, scenario.version());
-    assert_eq!(scenario.reported(&Event::StartedLeading(term.token)), 1);
-
-    scenario.run(secs(60), Network::Serves);
-    assert_eq!(scenario.election.leading(scenario.now.boot), Some(&term), "renewals leave it alone");
-    assert!(scenario.version() > term.token);
-}
-
-#[test]
-fn every_terms_token_is_greater_than_the_one_before() {
-    let mut scenario = Scenario::leading();
-    for _ in 0..5 {
-        scenario.run(scenario.timing().renewal_deadline(), Network::Refuses);
-        scenario.work_stops();
-        scenario.run(millis(100), Network::Serves);
-        assert!(scenario.leads());
-    }
-    assert_eq!(scenario.terms.len(), 6);
-    assert!(scenario.terms.is_sorted_by(|a, b| a.token < b.token && a.acquire_time < b.acquire_time));
-}
-
-#[test]
 fn an_acquisition_answered_after_its_own_deadline_is_released() {
     let mut scenario = Scenario::acquiring();
     let request = scenario.pending.clone().unwrap().request;
@@ -232,41 +207,6 @@ fn creating() -> Scenario {
     scenario.look();
     scenario.input(Input::Watching(true));
     scenario
-}
-
-#[test]
-fn an_acquisition_that_the_server_refuses_is_tried_again_after_the_retry_period_and_a_look() {
-    let mut scenario = Scenario::acquiring();
-    let refused_at = scenario.now.boot;
-    scenario.fail(CallFailure::Refused { retry_after: None });
-    scenario.run_until_call(secs(10));
-    scenario.expect(CallKind::Observe);
-    scenario.serve();
-    let again = scenario.expect(CallKind::Acquire).sent.since(refused_at);
-    assert!((secs(2)..=millis(2400)).contains(&again), "{again:?}");
-}
-
-#[test]
-fn retry_after_is_honoured_but_not_without_end() {
-    for (asked, at_least, at_most) in [(5, 5, 5), (3600, 10, 10)] {
-        let mut scenario = Scenario::acquiring();
-        let refused_at = scenario.now.boot;
-        scenario.fail(CallFailure::Refused { retry_after: Some(secs(asked)) });
-        scenario.run_until_call(secs(60));
-        scenario.serve(); // the look
-        let again = scenario.expect(CallKind::Acquire).sent.since(refused_at);
-        assert!((secs(at_least)..=secs(at_most)).contains(&again), "asked for {asked} s: {again:?}");
-    }
-}
-
-#[test]
-fn a_look_that_fails_is_tried_again_and_nothing_is_written_on_guesswork() {
-    let mut scenario = Scenario::new();
-    scenario.run(secs(60), Network::Refuses);
-    assert!(scenario.calls.iter().all(|call| call.request == LeaseRequest::Get));
-    assert!((25..=31).contains(&scenario.calls.len()), "one each retry period: {}", scenario.calls.len());
-    scenario.run(secs(3), Network::Serves);
-    assert!(scenario.leads());
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! P6, P7, P14: how a term is kept.
+//! P6, P7: how a term is kept.
 
 use std::time::Duration;
 
-use leasehold::election::{CallFailure, CallKind, Ending, Event, LeaseRequest, Timing};
+use leasehold::election::{CallKind, Ending, Event, LeaseRequest, Timing};
 use leasehold::time::WallTime;
 
 use crate::scenario::{INCARNATION, ME, Network, Scenario, held, millis, secs};
@@ -109,18 +109,6 @@ fn the_time_limit_of_a_call_is_that_of_the_timing() {
     assert!(
         scenario.timing().call_limit() * 2 <= scenario.timing().renewal_deadline() - scenario.timing().renew_interval()
     );
-}
-
-#[test]
-fn retry_after_is_honoured_within_the_deadline() {
-    // (what the server asks for, when the renewal that was sent at 5 s is tried again)
-    for (asked, again) in [(0, 7_000), (1, 7_000), (3, 8_000), (60, 8_333)] {
-        let mut scenario = Scenario::renewing();
-        let start = scenario.now.boot - secs(5);
-        scenario.fail(CallFailure::Refused { retry_after: Some(secs(asked)) });
-        scenario.run(millis(4_900), Network::Hangs);
-        assert_eq!(scenario.expect(CallKind::Renew).sent.since(start).as_millis(), again, "asked for {asked} s");
-    }
 }
 
 #[test]
