@@ -184,7 +184,7 @@ pub trait Api: Sized {
     fn decode_route(
         call: &Self::RouteCall,
         outcome: Outcome<Self::RouteReply>,
-    ) -> Result<routing::RouteReply, Option<u16>>;
+    ) -> Result<routing::RouteReply, routing::RouteFailure>;
     fn service(&self) -> Option<ServiceFacts>;
     fn edit_service(&mut self, edit: &ServiceEdit);
     /// From now on, until it is called again.

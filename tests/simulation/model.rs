@@ -141,7 +141,7 @@ impl Api for Model {
     type Event = Event;
     type Stream = Watch;
     type RouteCall = RouteCall;
-    type RouteReply = Result<routing::RouteReply, Option<u16>>;
+    type RouteReply = Result<routing::RouteReply, routing::RouteFailure>;
 
     fn new(_: u64) -> Model {
         let mut model = Model { version: 99, ..Model::default() };
@@ -252,10 +252,10 @@ impl Api for Model {
             }
             routing::RouteRequest::GetService => {}
             routing::RouteRequest::PatchService { version, uid, fence } => {
-                let service = self.service.as_mut().ok_or(Some(404))?;
+                let service = self.service.as_mut().ok_or(routes::failure(404))?;
                 let refused = self.misbehaviour == Some(Misbehaviour::Conflicts);
                 if refused || service.version != *version || service.uid != *uid {
-                    return Err(Some(409));
+                    return Err(routes::failure(409));
                 }
                 self.version += 1;
                 service.version = self.version;
@@ -268,14 +268,14 @@ impl Api for Model {
                 }
             }
         }
-        let service = self.service.as_ref().ok_or(Some(404))?;
+        let service = self.service.as_ref().ok_or(routes::failure(404))?;
         Ok(routing::RouteReply::Service(service.view()))
     }
 
     fn decode_route(_: &RouteCall, outcome: Outcome<Self::RouteReply>) -> Self::RouteReply {
         match outcome {
             Outcome::Reply(reply) => reply,
-            _ => Err(Some(503)),
+            _ => Err(routes::failure(503)),
         }
     }
 

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use leasehold::election::Mutant;
-use leasehold::program::routing::{self, RouteEvent, RouteInput, RouteReply, Routing};
+use leasehold::program::routing::{self, RouteEvent, RouteFailure, RouteInput, RouteReply, Routing};
 
 use crate::api::{Api, Edit, Misbehaviour, Outcome, ROUTE_LABEL, ServiceEdit};
 use crate::clock::{MILLI, Real, SECOND};
@@ -280,6 +280,11 @@ impl<A: Api> World<A> {
 
 fn pop<A: Api>(route: &mut Route<A>) -> Option<RouteInput> {
     route.inbox.pop_front()
+}
+
+/// An answer with this status.
+pub fn failure(status: u16) -> RouteFailure {
+    RouteFailure { status: Some(status), retry_after: Duration::ZERO }
 }
 
 /// An answer about the Pod.

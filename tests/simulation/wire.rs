@@ -199,7 +199,10 @@ impl Api for Wire {
         self.handle(call, 0)
     }
 
-    fn decode_route(call: &kube::Request, outcome: Outcome<Reply>) -> Result<routing::RouteReply, Option<u16>> {
+    fn decode_route(
+        call: &kube::Request,
+        outcome: Outcome<Reply>,
+    ) -> Result<routing::RouteReply, routing::RouteFailure> {
         let read = result_of(call, outcome).and_then(|reply| {
             if call.resource == kube::Resource::Pod {
                 let pod = reply.parse(call, kube::Pod::parse)?;
@@ -207,7 +210,10 @@ impl Api for Wire {
             }
             Ok(routing::RouteReply::Service(reply.parse(call, kube::Service::parse)?))
         });
-        read.map_err(|error| error.status)
+        read.map_err(|error| routing::RouteFailure {
+            status: error.status,
+            retry_after: error.retry_after.unwrap_or_default(),
+        })
     }
 
     fn service(&self) -> Option<ServiceFacts> {

@@ -12,8 +12,8 @@
 //! - the worker asks the clock whether the term is still valid right before it sends ([`Routing::call`]).
 //!
 //! The selector is only patched once the Pod is known to bear the label: else it would select nothing. Pod and Service
-//! are always read right before they are patched. When its term is over a process follows the Service until it points
-//! elsewhere: a shutdown waits for that.
+//! are always read right before they are patched, and again from time to time. When its term is over a process follows
+//! the Service until it points elsewhere: a shutdown waits for that.
 
 #[cfg(test)]
 mod tests;
@@ -29,6 +29,9 @@ use crate::time::BootTime;
 
 /// A leader reads the Service this often although it watches it: a watch can die silently.
 const LOOK_PERIOD: Duration = Duration::from_secs(60);
+
+/// And its Pod this often: without the label the Service selects nothing.
+const POD_LOOK_PERIOD: Duration = Duration::from_secs(300);
 
 /// A leader that steps back reports it again after this long.
 const REPORT_AGAIN: Duration = Duration::from_secs(300);
@@ -65,6 +68,15 @@ pub enum RouteReply {
     Service(Service),
 }
 
+/// Why there is no [`RouteReply`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RouteFailure {
+    /// The answer's, if one came. Without one, and from 500 on, a patch may have been applied.
+    pub status: Option<u16>,
+    /// How long the API server asks to wait.
+    pub retry_after: Duration,
+}
+
 /// What goes into routing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum RouteInput {
@@ -74,8 +86,8 @@ pub enum RouteInput {
     Lead(Fence),
     /// The term has ended.
     Lost,
-    /// The call under way was answered, or failed, with this status if one came: it may have been applied.
-    Reply(Result<RouteReply, Option<u16>>),
+    /// The call under way was answered, or failed.
+    Reply(Result<RouteReply, RouteFailure>),
     /// The watch delivered a version of the Service.
     Seen(Service),
     /// The watch saw the Service deleted.
@@ -106,11 +118,14 @@ pub struct Routing {
     key: String,
     target: String,
     retry_period: Duration,
-    /// Whether the Pod is known to bear the label.
+    /// Whether the Pod is known to bear the label, and when it was read last.
     labelled: bool,
+    pod_read: BootTime,
     /// The current term's fence.
     fence: Option<Fence>,
     service: Option<Service>,
+    /// Whether the last patch may have been applied or not: the Service was not seen since.
+    patch_in_doubt: bool,
     progress: Progress,
     /// Until the Service is read again, where nothing is wrong.
     look_period: Duration,
@@ -168,6 +183,11 @@ impl Routing {
         self.selected() == Some(self.target.as_str())
     }
 
+    /// Whether it does, or would by a patch whose answer was lost.
+    pub fn may_point_here(&self) -> bool {
+        self.points_here() || self.patch_in_doubt
+    }
+
     /// Takes one input. Afterwards look at [`Routing::call`], and at [`Routing::wake`] if there is none.
     pub fn handle(&mut self, now: BootTime, input: RouteInput) -> Option<RouteEvent> {
         let mut event = None;
@@ -188,7 +208,7 @@ impl Routing {
                 }
             }
             RouteInput::Deleted => {
-                self.service = None;
+                (self.service, self.patch_in_doubt) = (None, false);
                 self.next_look = now.max(self.next_patch);
             }
             RouteInput::Watching(watching) => {
@@ -201,7 +221,7 @@ impl Routing {
             }
         }
         if self.wake().is_some_and(|at| at <= now) {
-            self.call = Some(if self.labelled { RouteRequest::GetService } else { RouteRequest::GetPod });
+            self.call = Some(if self.pod_is_due(now) { RouteRequest::GetPod } else { RouteRequest::GetService });
         }
         event
     }
@@ -213,7 +233,13 @@ impl Routing {
     }
 
     fn follows_service(&self) -> bool {
-        self.fence.is_some() || self.points_here()
+        self.fence.is_some() || self.may_point_here()
+    }
+
+    /// Before the Service is patched the first time, and then when nothing else is to be done.
+    fn pod_is_due(&self, now: BootTime) -> bool {
+        let idle = self.fence.is_some() && self.progress == Progress::Set;
+        !self.labelled || idle && now.since(self.pod_read) >= POD_LOOK_PERIOD
     }
 
     /// The fence of a later term, if the Service bears one.
@@ -245,11 +271,15 @@ impl Routing {
         if mutant!(self, UnpacedRoute) { Duration::ZERO } else { self.retry_period }
     }
 
-    fn on_reply(&mut self, now: BootTime, result: Result<RouteReply, Option<u16>>) -> Option<RouteEvent> {
+    fn on_reply(&mut self, now: BootTime, result: Result<RouteReply, RouteFailure>) -> Option<RouteEvent> {
         let request = self.call.take()?;
         let patched = matches!(request, RouteRequest::PatchService { .. });
-        self.next_look = now + self.pace();
-        match result {
+        let asked = result.as_ref().err().map_or(Duration::ZERO, |failure| failure.retry_after.min(LOOK_PERIOD));
+        self.next_look = now + self.pace().max(asked);
+        if matches!(request, RouteRequest::GetPod | RouteRequest::LabelPod) {
+            self.pod_read = now;
+        }
+        match result.map_err(|failure| failure.status) {
             Ok(RouteReply::Labelled(true)) => {
                 (self.labelled, self.next_look) = (true, now);
                 return (request == RouteRequest::LabelPod).then_some(RouteEvent::PodLabelled);
@@ -268,7 +298,7 @@ impl Routing {
                 }
                 return event;
             }
-            Err(Some(404)) => self.service = None,
+            Err(Some(404)) => (self.service, self.patch_in_doubt) = (None, false),
             Err(Some(409)) if patched => {
                 self.conflicts += 1;
                 if self.conflicts < CONFLICTS_IN_A_ROW {
@@ -276,6 +306,7 @@ impl Routing {
                 }
                 return (self.conflicts == CONFLICTS_IN_A_ROW).then_some(RouteEvent::Conflicts);
             }
+            Err(status) if patched => self.patch_in_doubt = status.is_none_or(|status| status >= 500),
             Ok(RouteReply::Labelled(false)) | Err(_) => {}
         }
         None
@@ -283,7 +314,7 @@ impl Routing {
 
     /// Takes note of the Service as it is; what that means for this term.
     fn learn(&mut self, now: BootTime, service: Service) -> Option<RouteEvent> {
-        self.service = Some(service);
+        (self.service, self.patch_in_doubt) = (Some(service), false);
         self.fence.as_ref()?;
         let before = self.progress;
         if let Some(theirs) = self.outranked_by().cloned() {

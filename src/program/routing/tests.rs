@@ -50,8 +50,13 @@ impl Scenario {
     }
 
     fn answer(&mut self, result: Result<RouteReply, Option<u16>>) -> RouteRequest {
+        self.answer_asking(result, Duration::ZERO)
+    }
+
+    /// A failure asks to wait for so long.
+    fn answer_asking(&mut self, result: Result<RouteReply, Option<u16>>, retry_after: Duration) -> RouteRequest {
         let request = self.routing.call.clone().expect("a call");
-        self.handle(RouteInput::Reply(result));
+        self.handle(RouteInput::Reply(result.map_err(|status| RouteFailure { status, retry_after })));
         request
     }
 
@@ -185,4 +190,71 @@ fn a_patch_that_comes_after_the_term_is_not_sent_again() {
     assert!(matches!(scenario.routing.call, Some(RouteRequest::PatchService { .. })));
     scenario.handle(RouteInput::Lost);
     assert_eq!((scenario.routing.wake(), scenario.routing.call), (None, None));
+}
+
+#[test]
+fn a_label_that_is_taken_from_the_pod_is_put_back_within_five_minutes() {
+    let mut scenario = Scenario::routed();
+    let mut looks = 0;
+    let begin = scenario.now;
+    loop {
+        scenario.wait();
+        if scenario.routing.call == Some(RouteRequest::GetPod) {
+            break;
+        }
+        looks += 1;
+        scenario.answer(Ok(RouteReply::Service(service(12, "pod-a", Some(fence(10))))));
+    }
+    assert_eq!((looks, scenario.now.since(begin)), (4, POD_LOOK_PERIOD));
+    scenario.answer(Ok(RouteReply::Labelled(false)));
+    assert_eq!(scenario.answer(Ok(RouteReply::Labelled(true))), RouteRequest::LabelPod);
+    assert_eq!(scenario.events.last(), Some(&RouteEvent::PodLabelled));
+    assert_eq!(scenario.routing.call, Some(RouteRequest::GetService), "the look that was due");
+}
+
+#[test]
+fn a_new_term_does_not_wait_for_a_look_at_the_pod() {
+    let mut scenario = Scenario::routed();
+    scenario.handle(RouteInput::Lost);
+    scenario.now = scenario.now + 2 * POD_LOOK_PERIOD;
+    scenario.handle(RouteInput::Lead(fence(50)));
+    assert_eq!(scenario.routing.call, Some(RouteRequest::GetService));
+}
+
+#[test]
+fn a_pod_that_cannot_be_read_again_does_not_keep_the_service_from_being_read() {
+    let mut scenario = Scenario::routed();
+    scenario.now = scenario.now + POD_LOOK_PERIOD;
+    scenario.handle(RouteInput::Timer);
+    assert_eq!(scenario.answer(Err(Some(500))), RouteRequest::GetPod);
+    assert_eq!(scenario.wait(), RETRY_PERIOD);
+    assert_eq!(scenario.routing.call, Some(RouteRequest::GetService));
+}
+
+#[test]
+fn the_pause_that_the_server_asks_for_is_kept_up_to_a_minute() {
+    for (asked, waited) in [(0, 2), (1, 2), (30, 30), (3600, 60)] {
+        let mut scenario = Scenario::leading();
+        scenario.answer_asking(Err(Some(429)), Duration::from_secs(asked));
+        assert_eq!(scenario.wait(), Duration::from_secs(waited), "asked for {asked} s");
+    }
+}
+
+#[test]
+fn after_a_patch_in_doubt_a_former_leader_reads_the_service_before_it_lets_go() {
+    for status in [None, Some(504)] {
+        let mut scenario = Scenario::leading();
+        scenario.answer(Ok(RouteReply::Service(service(11, "pod-x", None))));
+        scenario.answer(Err(status));
+        scenario.handle(RouteInput::Lost);
+        assert!(scenario.routing.may_point_here(), "{status:?}");
+        scenario.wait();
+        let read = scenario.answer(Ok(RouteReply::Service(service(11, "pod-x", None))));
+        assert_eq!((read, scenario.routing.may_point_here()), (RouteRequest::GetService, false));
+    }
+    let mut scenario = Scenario::leading();
+    scenario.answer(Ok(RouteReply::Service(service(11, "pod-x", None))));
+    scenario.answer(Err(Some(403)));
+    scenario.handle(RouteInput::Lost);
+    assert!(!scenario.routing.may_point_here(), "it was refused");
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use log::{debug, info, warn};
 
-use super::{CONFLICTS_IN_A_ROW, RouteEvent, RouteInput, RouteReply, RouteRequest, Routing};
+use super::{CONFLICTS_IN_A_ROW, RouteEvent, RouteFailure, RouteInput, RouteReply, RouteRequest, Routing};
 use crate::kube::client::MAX_IDLE;
 use crate::kube::event::{self, Subject};
 use crate::kube::service::{FENCE, selector_patch};
@@ -108,16 +108,15 @@ impl Worker {
             if watched.is_none() {
                 self.watcher.stop();
             }
-            let points_here = self.routing.points_here();
             if let Some(until) = self.drain_until {
-                let done = !points_here && self.events.is_empty();
-                if done || sys::boot_time() >= until {
-                    return !points_here;
+                let elsewhere = !self.routing.may_point_here();
+                if elsewhere && self.events.is_empty() || sys::boot_time() >= until {
+                    return elsewhere;
                 }
             }
             // While the Service has yet to be pointed at the leader, by this process or after its term by the next, an
             // Event waits: a slow call would delay that.
-            let waits = self.config.service.is_some() && self.leadership.is_some() != points_here;
+            let waits = self.config.service.is_some() && self.leadership.is_some() != self.routing.points_here();
             let event_at = self.events.front().map(|(patience, _)| if waits { *patience } else { BootTime(0) });
             let due = [self.wake, watch_at, self.idle_at, event_at, self.drain_until].into_iter().flatten().min();
             // A message that waits goes before an Event: it may have to do with the Service.
@@ -188,7 +187,7 @@ impl Worker {
     }
 
     /// Makes a call and logs what is wrong with it, once.
-    fn call(&mut self, asked: &RouteRequest) -> Result<RouteReply, Option<u16>> {
+    fn call(&mut self, asked: &RouteRequest) -> Result<RouteReply, RouteFailure> {
         let request = self.request(asked);
         let reply = self.send(&request);
         let Routing { key, target, .. } = &self.routing;
@@ -214,7 +213,8 @@ impl Worker {
             Some(failed) if request.purpose == Purpose::Route => self.count(failed),
             Some(_) => {}
         }
-        result.map_err(|error| error.status)
+        result
+            .map_err(|error| RouteFailure { status: error.status, retry_after: error.retry_after.unwrap_or_default() })
     }
 
     fn request(&self, asked: &RouteRequest) -> Request {
