@@ -134,7 +134,8 @@ impl Election {
     fn start_release(&mut self, now: BootTime) {
         let State::Holder(held) = &mut self.state else { return };
         let run_out = held.acked + self.timing.lease_duration();
-        held.until = run_out.min(now + self.timing.renewal_deadline());
+        // One try at least: also a record that has run out makes those wait who have just seen it.
+        held.until = run_out.min(now + self.timing.renewal_deadline()).max(now + self.timing.call_limit());
         (held.phase, held.write_at) = (TermPhase::Releasing, now);
         self.conflicts = 0;
         self.check_hold(now);

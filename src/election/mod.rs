@@ -98,6 +98,8 @@ pub struct Election {
     stand_back_until: BootTime,
     /// Candidate: when to write its name into the succession, or to remove it (P13).
     announce_at: Option<BootTime>,
+    /// Candidate: its name is not written again before this, whatever removed it (P20).
+    announce_not_before: BootTime,
     /// Conflicts in a row: others edit the Lease as fast as we read it.
     conflicts: u32,
     watching: bool,
@@ -182,6 +184,7 @@ impl Election {
             not_before: BootTime(0),
             stand_back_until: BootTime(0),
             announce_at: None,
+            announce_not_before: BootTime(0),
             conflicts: 0,
             watching: false,
             fit: true,
@@ -210,7 +213,7 @@ impl Election {
         self.call.iter_mut().for_each(|call| call.number = 1);
         self.unresolved.iter_mut().for_each(|call| (call.number, call.known_version) = (1, None));
         self.jitter = Jitter::new(0);
-        for pause in [&mut self.not_before, &mut self.stand_back_until] {
+        for pause in [&mut self.not_before, &mut self.stand_back_until, &mut self.announce_not_before] {
             *pause = if *pause <= now { BootTime(0) } else { *pause };
         }
     }
@@ -263,8 +266,10 @@ impl Election {
         match input {
             Input::Timer => {}
             Input::Reply { call, result } => self.on_reply(now, call, result),
-            Input::Seen(lease) if known < Some(lease.version) => self.learn(now, Some(lease), None),
-            Input::Deleted(version) if known < Some(version) => self.learn(now, None, Some(version)),
+            Input::Seen(lease) if known < Some(lease.version) => {
+                self.learn(now, Some(lease), None, self.watching && !self.watch_gap);
+            }
+            Input::Deleted(version) if known < Some(version) => self.learn(now, None, Some(version), false),
             Input::Seen(_) | Input::Deleted(_) => {}
             Input::Watching(watching) => self.on_watching(now.boot, watching),
             Input::Fit(fit) => {
@@ -417,8 +422,12 @@ fn undone(call: &Call, lease: &Snapshot) -> Option<&'static str> {
     let Content { record, annotations } = call.request.content()?;
     let stated = &lease.record;
     if call.purpose == CallKind::Announce {
-        let kept = annotations.successor == lease.annotations.successor;
-        return (!kept).then_some("the annotation leasehold.dev/successor");
+        let kept = &lease.annotations;
+        if annotations.successor != kept.successor {
+            return Some("the annotation leasehold.dev/successor");
+        }
+        let revision_kept = annotations.successor_revision == kept.successor_revision;
+        return (!revision_kept).then_some("the annotation leasehold.dev/successor-revision");
     }
     [
         (record.holder == stated.holder, "spec.holderIdentity"),

@@ -21,7 +21,7 @@ pub(super) struct ObservedRecord {
     pub(super) version: Option<Version>,
     /// When *we* first saw this record: rivals' clocks and the record's own times prove nothing.
     pub(super) since: BootTime,
-    /// The version with which the watch showed its holder to have won.
+    /// The version with which its holder was seen to have won.
     pub(super) won: Option<Version>,
     /// How long to hold back, once an attempt is due, so that candidates do not all try at once.
     pub(super) jitter: Duration,
@@ -53,12 +53,14 @@ impl Election {
     pub(super) fn learn_from_answer(&mut self, now: Now, call: &Call, lease: Option<Snapshot>) {
         let overtaken = self.known_version() != call.known_version;
         if !overtaken || lease.as_ref().is_some_and(|lease| self.known_version() < Some(lease.version)) {
-            self.learn(now, lease, None);
+            // Of what a look finds it is not known which write made it so.
+            self.learn(now, lease, None, call.purpose == CallKind::Acquire);
         }
     }
 
-    /// Takes in what the Lease says now; or that it was deleted, and by which version.
-    pub(super) fn learn(&mut self, now: Now, lease: Option<Snapshot>, deleted: Option<Version>) {
+    /// Takes in what the Lease says now; or that it was deleted, and by which version. `each`: no version between this
+    /// and the one that was known is missing.
+    pub(super) fn learn(&mut self, now: Now, lease: Option<Snapshot>, deleted: Option<Version>, each: bool) {
         let before = self.observed.take();
         let first = before.is_none();
         // P5: the record, nothing else.
@@ -74,13 +76,14 @@ impl Election {
         };
         if stood.is_none() && matches!(self.state, State::Candidate) && !mutant!(self, RetryAfterConflict) {
             self.conflicts = 0;
+            self.write_trouble.take_if(|trouble| matches!(trouble, Event::RepeatedConflicts(_)));
         }
         let version = lease.as_ref().map(|lease| lease.version).or(deleted);
         let acquired = |lease: &Option<Snapshot>| lease.as_ref().and_then(|lease| lease.record.acquire_time);
-        // A watch delivers each version, so the first that states another acquisition is the one that won.
+        // The first version that states another acquisition is the one that won.
         let won = match &before {
             Some(before) if acquired(&before.lease) == acquired(&lease) => before.won,
-            _ => version.filter(|_| self.watching && !first),
+            _ => version.filter(|_| each && !first),
         };
         if let Some(before) = &before {
             self.wait_out(before, lease.as_ref());

@@ -28,7 +28,10 @@ impl Election {
         self.announce_at = match (self.announcement_pause(), self.announce_at) {
             (None, _) => None,
             (Some(_), Some(planned)) => Some(planned),
-            (Some(longest), None) => Some(now + self.jitter.up_to(longest)),
+            (Some(longest), None) => {
+                let earliest = if self.is_willing() { self.announce_not_before } else { now };
+                Some((now + self.jitter.up_to(longest)).max(earliest))
+            }
         };
     }
 
@@ -63,7 +66,7 @@ impl Election {
 
     /// Writes the own name, or removes it. The record stays as it is, so rivals see no sign of life in it (P5).
     pub(super) fn announce(&mut self, now: BootTime) {
-        self.announce_at = None;
+        (self.announce_at, self.announce_not_before) = (None, now + self.timing.retry_period());
         let Some(lease) = self.lease() else { return };
         let successor = Some(self.identity.name.clone()).filter(|_| self.is_willing());
         let successor_revision = self.identity.revision.clone().filter(|_| successor.is_some());

@@ -118,3 +118,13 @@ fn a_release_without_shutdown_makes_a_candidate_again() {
     scenario.run(millis(100), Network::Serves);
     assert!(scenario.leads());
 }
+
+#[test]
+fn a_record_that_has_run_out_is_released_too() {
+    let mut scenario = Scenario::acquiring();
+    scenario.apply_and_lose_reply();
+    scenario.run(secs(20), Network::Refuses);
+    scenario.run(secs(3), Network::Serves);
+    assert_eq!((scenario.reported(&Event::AcquiredTooLate), scenario.reported(&Event::Released)), (1, 1));
+    assert_eq!(scenario.reported(&Event::ReleaseFailed), 0);
+}

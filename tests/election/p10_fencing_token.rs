@@ -1,8 +1,8 @@
 //! P10: the fencing token.
 
-use leasehold::election::Event;
+use leasehold::election::{CallKind, Event};
 
-use crate::scenario::{Network, Scenario, millis, secs};
+use crate::scenario::{Network, RIVAL, Scenario, millis, secs};
 
 #[test]
 fn the_fencing_token_is_the_version_that_the_winning_write_produced() {
@@ -27,4 +27,15 @@ fn every_terms_token_is_greater_than_the_one_before() {
     }
     assert_eq!(scenario.terms.len(), 6);
     assert!(scenario.terms.is_sorted_by(|a, b| a.token < b.token && a.acquire_time < b.acquire_time));
+}
+
+#[test]
+fn a_look_does_not_tell_the_token_as_the_version_that_won_may_be_an_earlier_one() {
+    let mut scenario = Scenario::acquiring();
+    scenario.held_by(RIVAL);
+    scenario.edit(|lease| lease.annotations.successor = Some("pod-c".into()));
+    scenario.serve();
+    scenario.expect(CallKind::Observe);
+    scenario.serve();
+    assert_eq!((scenario.holder(), scenario.election.token()), (Some(RIVAL), None));
 }

@@ -1,8 +1,10 @@
 //! P20: no loop without a pace, whatever is answered.
 
-use leasehold::election::{Answer, CallFailure, CallKind, Event, Input, Snapshot};
+use leasehold::election::{
+    Annotations, Answer, CallFailure, CallKind, Election, Event, Identity, Input, Snapshot, Timing,
+};
 
-use crate::scenario::{Network, Scenario, millis, secs, vacant};
+use crate::scenario::{ME, Network, RIVAL, Scenario, held, millis, secs, vacant};
 
 /// Every write is answered with 200, and `undo` takes back part of it. So many calls in ten seconds.
 fn calls_in_ten_seconds(scenario: &mut Scenario, undo: impl Fn(&mut Snapshot)) -> usize {
@@ -58,16 +60,46 @@ fn a_release_that_is_undone_is_paced() {
     assert!(calls <= 7, "{calls} calls");
 }
 
-#[test]
-fn a_name_that_is_removed_at_once_is_not_written_again_for_a_lease_duration() {
+/// A candidate of the revision `new`, in a rollout, with its watch standing; nobody is named successor.
+fn in_a_rollout() -> Scenario {
+    let identity = Identity { name: ME.into(), incarnation: "i".into(), revision: Some("new".into()) };
     let mut scenario = Scenario::new();
+    scenario.election = Election::new(identity, Timing::default(), 7);
     scenario.has_successor = false;
-    scenario.put(crate::scenario::held("pod-b", 3600), Default::default());
+    let annotations = Annotations { holder_revision: Some("old".into()), ..Annotations::default() };
+    scenario.put(held(RIVAL, 3600), annotations);
     scenario.look();
     scenario.input(Input::Watching(true));
-    let calls = calls_in_ten_seconds(&mut scenario, |lease| lease.annotations.successor = None);
-    assert_eq!(calls, 1);
-    assert_eq!(scenario.reported(&Event::WriteUndone("the annotation leasehold.dev/successor")), 1);
+    scenario
+}
+
+#[test]
+fn a_name_or_revision_that_is_removed_at_once_is_not_written_again_for_a_lease_duration() {
+    type Undo = fn(&mut Snapshot);
+    let cases: [(&str, Undo); 2] = [
+        ("the annotation leasehold.dev/successor", |lease| lease.annotations.successor = None),
+        ("the annotation leasehold.dev/successor-revision", |lease| lease.annotations.successor_revision = None),
+    ];
+    for (annotation, undo) in cases {
+        let mut scenario = in_a_rollout();
+        assert_eq!(calls_in_ten_seconds(&mut scenario, undo), 1, "{annotation}");
+        assert_eq!(scenario.reported(&Event::WriteUndone(annotation)), 1, "{annotation}");
+    }
+}
+
+#[test]
+fn a_name_that_is_removed_later_is_written_again_no_sooner_than_a_retry_period_after_the_last_time() {
+    let mut scenario = in_a_rollout();
+    for _ in 0..1_000 {
+        scenario.run(millis(10), Network::Serves);
+        if scenario.successor() == Some(ME) {
+            scenario.edit(|lease| lease.annotations.successor = None);
+            scenario.see();
+        }
+    }
+    let sent: Vec<_> = scenario.calls_for(CallKind::Announce).iter().map(|call| call.sent).collect();
+    assert!((4..=5).contains(&sent.len()), "{sent:?}");
+    assert!(sent.is_sorted_by(|a, b| b.since(*a) >= scenario.timing().retry_period()), "{sent:?}");
 }
 
 #[test]
@@ -84,4 +116,19 @@ fn conflicts_without_end_are_paced_after_three_and_said_once() {
     let calls = scenario.calls.len() - calls;
     assert!(calls <= 26, "{calls} calls");
     assert_eq!(scenario.reported(&Event::RepeatedConflicts(3)), 1);
+}
+
+#[test]
+fn a_standby_that_met_conflicts_still_says_that_its_name_is_taken() {
+    let mut scenario = Scenario::acquiring();
+    while scenario.reported(&Event::RepeatedConflicts(3)) == 0 {
+        match scenario.pending.clone().map(|call| call.purpose) {
+            Some(CallKind::Observe) => scenario.serve(),
+            Some(_) => scenario.fail(CallFailure::Conflict),
+            None => scenario.run(millis(10), Network::Hangs),
+        }
+    }
+    scenario.held_by(ME); // by another process
+    scenario.see();
+    assert_eq!(scenario.reported(&Event::DuplicateIdentity), 1);
 }
