@@ -105,10 +105,10 @@ impl Front {
         let now = connection.since;
         // Its request has usually arrived already.
         if connection.socket.set_nonblocking(true).and_then(|()| connection.advance(&mut self.backend, now)).is_ok() {
-            self.connections.push(connection);
-            if self.connections.len() > self.limits.connections {
-                self.make_room();
+            if self.connections.len() >= self.limits.connections {
+                self.make_room(); // Before it is one of them: it may be the only one that has its answer.
             }
+            self.connections.push(connection);
         }
     }
 
@@ -234,6 +234,29 @@ mod tests {
         assert!(front.make_room() && left(&front) == [1]);
         assert!(front.make_room() && !front.make_room());
         assert!(clients.into_iter().all(is_reset), "the kernel keeps nothing of their answers");
+    }
+
+    #[test]
+    fn a_newcomer_that_has_its_answer_is_not_the_one_that_makes_room() {
+        let (mut front, _stop) = front();
+        front.limits.connections = 2;
+        front.listener.set_nonblocking(false).unwrap();
+        let connect = |front: &Front| {
+            let client = TcpStream::connect(front.listener.local_addr().unwrap()).unwrap();
+            (ClientConnection::new(front.listener.accept().unwrap().0, Instant::now()), client)
+        };
+        let ((first, oldest), (second, _silent)) = (connect(&front), connect(&front));
+        front.admit(first);
+        front.admit(second);
+        let (connection, mut client) = connect(&front);
+        client.write_all(b"GET /leading HTTP/1.1\r\n\r\n").unwrap();
+        connection.socket.peek(&mut [0]).unwrap(); // Its request has arrived.
+        front.admit(connection);
+        assert_eq!(front.connections.iter().map(|one| one.answered).collect::<Vec<_>>(), [false, true]);
+        assert!(is_reset(oldest));
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
     }
 
     #[test]
