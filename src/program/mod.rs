@@ -17,7 +17,7 @@ pub mod state;
 
 use std::env;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -59,7 +59,7 @@ pub fn main() -> ExitCode {
         Ok(Invocation::Help) => finish(cli::print_line(config::help().trim_end())),
         Ok(Invocation::Version) => finish(cli::print_line(concat!("leasehold ", env!("CARGO_PKG_VERSION")))),
         Err(mistakes) => {
-            eprintln!("leasehold: the configuration is wrong:\n{mistakes}");
+            say(&format!("leasehold: the configuration is wrong:\n{mistakes}"));
             ExitCode::from(MISCONFIGURED)
         }
     }
@@ -69,10 +69,15 @@ fn finish(outcome: Result<(), String>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
-            eprintln!("leasehold: {problem}");
+            say(&format!("leasehold: {problem}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// To standard error, if anybody reads it: eprintln! would panic otherwise, and the exit code be lost.
+fn say(problem: &str) {
+    let _ = writeln!(io::stderr(), "{problem}");
 }
 
 /// Takes part in the election until a signal or the command's end; the process's exit code.
@@ -142,7 +147,8 @@ fn try_run(config: &Config, signals: Signals) -> Result<ExitCode, String> {
     };
     let observer = ProgramObserver { config, work, routing, state, has_led: false };
     let driver = Driver::new(setup, observer).map_err(|error| format!("the election's threads: {error}"))?;
-    let ProgramObserver { work, routing, has_led, .. } = driver.run();
+    let ProgramObserver { work, routing, state, has_led, .. } = driver.run();
+    state.known().due = None; // The election has ended: /healthz need not wait for its thread.
     if let Some(routing) = routing {
         drain(config, routing, has_led);
     }

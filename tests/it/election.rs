@@ -10,7 +10,7 @@ mod routing;
 mod routing_pace;
 
 use leasehold_apiserver::store::Fields;
-use leasehold_apiserver::{Options, Server};
+use leasehold_apiserver::{Action, Fault, Options, Reply, Server};
 use serde_json::json;
 
 use crate::process::{Pace, World};
@@ -50,12 +50,29 @@ crate::process::behaviours! {
         a_commands_own_end_releases_the_lease_and_is_the_exit_code;
 }
 
-/// Its thread may wait there, and does; a line of the log does not, though both go to the same place.
+/// The log goes to the same pipe, and neither waits for its reader.
 #[test]
 fn an_audit_log_that_nobody_reads_costs_no_term() {
     let world = World::in_memory();
     let program = world.candidate("pod-a", Pace::Hours).with("AUDIT_LOG", "stderr");
     leading::leads_unheard(&world, program);
+}
+
+#[test]
+fn looks_that_fail_while_a_hand_over_is_awaited_do_not_end_it() {
+    let world = World::in_memory();
+    let start = |pod: &str| world.candidate(pod, Pace::Hours).without("SERVICE_NAME").start();
+    let leader = start("pod-a");
+    leader.wait_until_it_leads();
+    let other = start("pod-b");
+    other.says("new leader pod-a");
+    let program = world.candidate("operator", Pace::Hours).args(["yield"]);
+    let look = Fault::new(Action::Answer(Reply::status(500))).user(&world.user("operator")).verb("get");
+    let failing = world.memory().expect("a server in memory").faults().add(look.after(1).times(1));
+    let asked = program.start();
+    assert_eq!(asked.exit_code(), 0, "{}", asked.log.text());
+    assert_eq!(world.memory().expect("a server in memory").faults().fired(failing), 1);
+    asked.stdout.line_with("pod-b leads, after ");
 }
 
 /// The kube-apiserver at hand may be too old to know the field.

@@ -15,6 +15,8 @@ use crate::time::human;
 
 /// Between looks at the Lease while the hand-over is awaited.
 const LOOK: Duration = Duration::from_millis(100);
+/// After a look that failed: the request has been made, and the next look may succeed.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How often the request is written again on a Lease that others change at the same time.
 const TRIES: u32 = 5;
 
@@ -67,17 +69,19 @@ fn wait(access: &LeaseAccess, client: &Client, holder: &str, lease_duration: Dur
     let began = sys::boot_time();
     let until = began + lease_duration * 2 + CALL_LIMIT;
     loop {
-        let now = get_lease(access, client, Purpose::Yield)?.and_then(|lease| lease.snapshot.record.holder);
+        let lease = get_lease(access, client, Purpose::Yield);
         let waited = human(sys::boot_time().since(began));
-        match now {
-            Some(leader) if leader != holder => return print_line(&format!("{leader} leads, after {waited}")),
-            _ if sys::boot_time() >= until => {
+        match lease.map(|lease| lease.and_then(|lease| lease.snapshot.record.holder)) {
+            Ok(Some(leader)) if leader != holder => return print_line(&format!("{leader} leads, after {waited}")),
+            Err(problem) if sys::boot_time() >= until => return Err(problem),
+            Err(_) => thread::sleep(LOOK_AGAIN),
+            Ok(_) if sys::boot_time() >= until => {
                 return Err(format!(
                     "nobody else has taken over from {holder} in {waited}: is there another candidate, and is {holder} a \
                      leasehold?"
                 ));
             }
-            _ => thread::sleep(LOOK),
+            Ok(_) => thread::sleep(LOOK),
         }
     }
 }

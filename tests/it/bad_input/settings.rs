@@ -1,11 +1,13 @@
 //! Every variable wrong, in turn and all at once.
 
 use std::collections::BTreeSet;
+use std::io::pipe;
 use std::net::TcpListener;
+use std::process::Command;
 
 use leasehold::program::config;
 
-use crate::process::Program;
+use crate::process::{Program, program};
 
 /// The variable, a wrong value, and what is said about it. `said_of` differs where one is only wrong beside another.
 struct Wrong {
@@ -140,6 +142,14 @@ fn wrong_arguments_are_named() {
         let lines = refused(&right().args(args));
         assert!(lines[0].contains(problem), "{args:?}: {lines:?}");
     }
+}
+
+#[test]
+fn the_exit_code_is_right_though_nobody_reads_standard_error() {
+    let (reader, writer) = pipe().expect("a pipe");
+    drop(reader);
+    let ended = Command::new(program()).env_clear().stderr(writer).status().expect("it runs");
+    assert_eq!(ended.code(), Some(2), "{ended}");
 }
 
 #[test]
