@@ -6,7 +6,8 @@ use rustls::{AlertDescription, CertificateError, Error};
 
 const SUPPORTED: &str = "supported are ECDSA with SHA-256 or SHA-384 on P-256 or P-384, Ed25519, and RSA with SHA-2";
 
-/// Object identifiers (DER, without tag and length) and their names.
+/// Object identifiers (DER, without tag and length) and their names. What comes around them in a certificate (a tag, a
+/// length, parameters) does not matter.
 const NAMES: &[(&[u8], &str)] = &[
     (&[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x01], "ECDSA with SHA-1"),
     (&[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x01], "ECDSA with SHA-224"),
@@ -41,7 +42,7 @@ pub(crate) fn explain(error: &Error) -> Option<String> {
 }
 
 fn name(identifier: &[u8]) -> String {
-    let known = NAMES.iter().find(|(known, _)| identifier.ends_with(known));
+    let known = NAMES.iter().find(|(known, _)| identifier.windows(known.len()).any(|part| part == *known));
     known.map_or_else(|| format!("an algorithm of identifier {identifier:02x?}"), |(_, name)| (*name).to_owned())
 }
 
@@ -61,5 +62,8 @@ mod tests {
         assert!(text.contains("P-521"), "{text}");
         assert_eq!(explain(&Error::DecryptError), None);
         assert_eq!(name(&[1, 2]), "an algorithm of identifier [01, 02]");
+        // As webpki hands it over: RSA's identifier is followed by parameters, a NULL.
+        let rsa = [6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x05, 5, 0];
+        assert_eq!(name(&rsa), "RSA with SHA-1");
     }
 }

@@ -138,14 +138,17 @@ impl Watcher {
             self.seen = from;
         }
         let request = (self.request)(from, LASTING + jitter.up_to(LASTING));
-        let (client, listener, stop) = (Arc::clone(&self.client), Arc::clone(&self.listener), WatchStop::default());
-        self.running = Some(stop.clone());
-        let run = move || read(&client, &request, &stop, &*listener);
+        let (client, listener, watch) = (Arc::clone(&self.client), Arc::clone(&self.listener), WatchStop::default());
+        self.running = Some(watch.clone());
+        let (asked, stop) = (request.clone(), watch.clone());
+        let run = move || read(&client, &asked, &stop, &*listener);
         match thread::Builder::new().name("watch".into()).stack_size(STACK).spawn(run) {
             Ok(thread) => self.thread = Some(thread),
+            // As a watch that fails: the owner is told, and polls.
             Err(error) => {
-                warn!("no thread for the watch on {}: {error}", self.watched);
-                self.running = None;
+                let text = format!("no thread for it: {error}");
+                let error = CallError::transport(&request, TransportKind::Connect, false, &text);
+                (self.listener)(WatchUpdate { watch, change: WatchChange::Down(Some(error)) });
             }
         }
     }
