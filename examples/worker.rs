@@ -4,8 +4,8 @@
 //! cargo run --example worker
 //! ```
 //!
-//! In a Pod (or beside `kubectl proxy`, with `KUBE_API_URL=http://127.0.0.1:8001` and a `POD_NAME`) it takes part in the
-//! election on the Lease `worker` until SIGTERM. Without a cluster it rehearses: two replicas in this process, an
+//! In a Pod (or beside `kubectl proxy`, with `KUBE_API_URL=http://127.0.0.1:8001`, LEASE_NAMESPACE and POD_NAME) it takes
+//! part in the election on the Lease `worker` until SIGTERM. Without a cluster it rehearses: two replicas in this process, an
 //! in-memory API server, an outage; it ends by itself.
 
 use std::convert::Infallible;

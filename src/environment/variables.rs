@@ -49,7 +49,7 @@ macro_rules! variables {
 
 variables! {
     LEASE_NAME: Required,
-        "The Lease to elect through. It has no default: two programs that share one by accident would silence each other.";
+        "The Lease to elect through. It has no default: two programs that share one by accident would keep each other from leading.";
     LEASE_NAMESPACE: Described("the service account's namespace file"),
         "The namespace of the Lease, and of the Pod and the Service.";
     LEASE_DURATION: Value("15"),
@@ -99,7 +99,7 @@ variables! {
     AUDIT_LOG: Value("off"),
         "One JSON line for each API call: off, stdout, stderr or a file.";
     RUST_LOG: Value("info"),
-        "What is logged: off, error, warn, info, debug or trace, or MODULE=LEVEL, separated by commas.";
+        "What is logged: off, error, warn, info or debug, or MODULE=LEVEL, separated by commas.";
     LOG_FORMAT: Value("text"),
         "How it is logged: text, or json for machines.";
 }

@@ -104,7 +104,7 @@ def may(api, verb, resource, name, namespace):
 def asked_for(grants):
     """Every question worth asking: each granted resource and some that are not, with its own name, another, and none."""
     resources = {"leases.coordination.k8s.io", "events", "services", "pods", "secrets", "configmaps", "endpoints",
-                 "pods/exec", "services/proxy", "serviceaccounts/token", "deployments.apps", "roles.rbac.authorization.k8s.io"}
+                 "pods/exec", "pods/attach", "pods/portforward", "services/proxy", "serviceaccounts/token", "deployments.apps", "roles.rbac.authorization.k8s.io"}
     for resource in sorted(resources):
         names = {name for granted, name, _ in grants if granted == resource} | {None, "leasehold", "another"}
         for name in sorted(names, key=str):

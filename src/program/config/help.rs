@@ -44,8 +44,8 @@ pub fn help() -> String {
         "\nDurations are seconds (15, 0.5) or a number with ms, s, m or h. It must hold that\n\
          LEASE_DURATION > RENEWAL_DEADLINE > 1.2 x RETRY_PERIOD > 0, and that RENEW_INTERVAL is at most\n\
          half of RENEWAL_DEADLINE.\n\n\
-         Exit codes: 0 after SIGTERM or SIGINT; 2 when the configuration is wrong; with a COMMAND, its own\n\
-         (128 + n for a signal, 126 or 127 when it can't be started).\n",
+         Exit codes: 0 after SIGTERM or SIGINT; 1 when it gave up; 2 when the configuration is wrong; with a\n\
+         COMMAND, its own (128 + n for a signal, 126 or 127 when it can't be started).\n",
     );
     text
 }

@@ -47,7 +47,7 @@ pub(super) fn log_filter(text: &str) -> Result<String, Problem> {
         let level = directive.rsplit('=').next().unwrap_or_default();
         if level.trim().parse::<LevelFilter>().is_err() {
             return Err(format!(
-                "\"{}\" is not a level; write off, error, warn, info, debug or trace, or MODULE=LEVEL",
+                "\"{}\" is not a level; write off, error, warn, info or debug, or MODULE=LEVEL",
                 shown(level)
             ));
         }
