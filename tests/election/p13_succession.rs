@@ -182,6 +182,7 @@ fn a_name_that_client_go_left_does_no_harm() {
     let mut scenario = watching(named(ME));
     scenario.put(held("client-go", 15), named("client-go"));
     scenario.see();
+    let since = scenario.now.boot;
     assert_eq!(scenario.successor(), None);
     scenario.run_until_call(secs(2));
     scenario.expect(CallKind::Announce);
@@ -189,8 +190,36 @@ fn a_name_that_client_go_left_does_no_harm() {
     scenario.see();
     scenario.put(held("client-go", 15), named("gone"));
     scenario.see();
-    let waited = tries_after(&mut scenario).saturating_sub(secs(15));
-    assert!(waited <= secs(15) && waited >= Duration::ZERO, "it still acts, at most a grace later: {waited:?}");
+    let now = scenario.now.boot;
+    let waited = (now + tries_after(&mut scenario)).since(since).saturating_sub(secs(15));
+    assert!((SUCCESSION_GRACE..=SUCCESSION_GRACE + ATTEMPT_JITTER).contains(&waited), "{waited:?}");
+}
+
+#[test]
+fn a_strangers_name_that_an_operator_wrote_costs_the_grace() {
+    let mut scenario = watching(named(ME));
+    scenario.edit(|lease| lease.annotations.successor = Some("nobody-here".into()));
+    scenario.see();
+    scenario.run(secs(5), Network::Hangs);
+    assert!(scenario.pending.is_none(), "it is left alone: {:?}", scenario.pending);
+    released(&mut scenario);
+    let waited = tries_after(&mut scenario);
+    assert!((SUCCESSION_GRACE..=SUCCESSION_GRACE + ATTEMPT_JITTER).contains(&waited), "{waited:?}");
+}
+
+#[test]
+fn a_candidate_that_does_not_know_the_rule_may_win_and_the_successor_stays_next() {
+    // As leasehold 0.1.0: it tries as soon as the Lease is vacant, and keeps annotations that it does not know.
+    let mut scenario = watching(named(ME));
+    released(&mut scenario);
+    scenario.expect(CallKind::Acquire);
+    scenario.put(held("pod-of-0.1.0", 15), named(ME));
+    scenario.serve();
+    scenario.expect(CallKind::Observe);
+    scenario.serve();
+    assert!(!scenario.leads());
+    assert_eq!(tries_after(&mut scenario), secs(15), "at the expiry, and without a grace");
+    assert_eq!(scenario.calls_for(CallKind::Acquire).len(), 2);
 }
 
 #[test]
@@ -232,7 +261,7 @@ fn a_successor_that_was_cut_off_looks_before_it_writes() {
 #[test]
 fn a_restored_backup_with_an_old_name_delays_by_the_grace_at_most() {
     let mut scenario = watching(named(ME));
-    let old = scenario.lease.clone().unwrap();
+    let (old, since) = (scenario.lease.clone().unwrap(), scenario.now.boot);
     scenario.edit(|lease| lease.annotations.successor = Some("pod-c".into()));
     scenario.see();
     scenario.input(Input::Watching(false));
@@ -240,6 +269,10 @@ fn a_restored_backup_with_an_old_name_delays_by_the_grace_at_most() {
     scenario.lease = Some(old);
     scenario.serve();
     assert_eq!(scenario.successor(), Some(ME));
+    scenario.input(Input::Watching(true));
+    let now = scenario.now.boot;
+    let waited = (now + tries_after(&mut scenario)).since(since).saturating_sub(secs(15));
+    assert!(waited <= SUCCESSION_GRACE + ATTEMPT_JITTER, "{waited:?}");
 }
 
 #[test]

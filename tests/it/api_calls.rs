@@ -2,8 +2,10 @@
 //!
 //! The page is made here: what the calls are for from the text of `src/kube/request.rs`, what they say from the election and
 //! the builders themselves, with clock and identities given, and the answers from the in-memory store. The test fails when
-//! the page is another; `UPDATE_API_CALLS=1 cargo test --test it api_calls` writes it anew.
+//! the page is another; `UPDATE_API_CALLS=1 cargo test --test it api_calls` writes it anew. What the builders leave to the
+//! client, the headers, is looked at as a process sends it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ use leasehold::time::{BootTime, Now, WallTime};
 use leasehold_apiserver::store::{LEASES, PODS, SERVICES, Store};
 use serde_json::{Value, json};
 
+use crate::process::{Pace, World};
 use crate::rules::{Needed, RULES, Rule};
 
 const PAGE: &str = "docs/api-calls.md";
@@ -426,4 +429,38 @@ fn each_call_has_its_request_its_answer_its_rule_and_what_is_lost_without() {
         let changed = page.replacen(from, to, 1);
         assert!(incomplete(&changed).contains(&missing.to_owned()), "{missing}: {:?}", incomplete(&changed));
     }
+}
+
+/// As the introduction of the page says.
+#[test]
+fn a_process_sends_the_headers_that_the_page_names_and_no_others() {
+    let world = World::in_memory();
+    world.make_service();
+    let process =
+        world.candidate("pod-a", Pace::Hours).with("RENEW_INTERVAL", "100ms").with("DRAIN_TIMEOUT", "0").start();
+    process.says("updated Service");
+    process.signal("TERM");
+    assert_eq!(process.exit_code(), 0);
+    let agent =
+        format!("leasehold/{} ({}/{})", env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH);
+    let mut methods = BTreeSet::new();
+    for call in world.memory().expect("a server in memory").requests() {
+        if call.user != world.user("pod-a") {
+            continue;
+        }
+        let headers: BTreeMap<_, _> =
+            call.headers.iter().map(|(name, value)| (name.to_lowercase(), value.as_str())).collect();
+        let mut expected = BTreeMap::from([("accept", "application/json"), ("user-agent", agent.as_str())]);
+        let length = call.body.len().to_string();
+        if !call.body.is_empty() {
+            let kind = if call.method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+            expected.extend([("content-type", kind), ("content-length", length.as_str())]);
+        }
+        let host = headers.get("host").copied().unwrap_or_default();
+        assert!(host.contains(':') && call.has_credentials, "{call:?}");
+        expected.insert("host", host);
+        assert_eq!(headers, expected.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(), "{call:?}");
+        methods.insert(call.method);
+    }
+    assert_eq!(methods.into_iter().collect::<Vec<_>>(), ["GET", "PATCH", "POST", "PUT"]);
 }

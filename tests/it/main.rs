@@ -38,7 +38,6 @@ mod scripted;
 mod secure;
 mod tidy;
 #[cfg(feature = "program")]
-mod transcripts;
 mod watch;
 #[cfg(feature = "program")]
 mod web;
