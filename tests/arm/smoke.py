@@ -25,9 +25,6 @@ from candidates import SLOW, worker  # noqa: E402
 from cluster import Cluster  # noqa: E402
 from proxy import Network  # noqa: E402
 
-# Each leader hands over by SIGTERM, so no Lease runs out; a machine that emulates two of them may be slow all the same.
-BOUND = 30
-
 
 def run(program, *arguments, env):
     done = subprocess.run([program, *arguments], env=env, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
@@ -66,11 +63,12 @@ def elect(programs, folder):
             name = waiting.pop(leader)
             arena.until(f"the COMMAND of {name} works", lambda: any(term.name == name for term in observer.work(arena.beats)))
             write = arena.next_write(leader)
+            check(write, f"{name} lost the Lease before it renewed: {leader.log}")
             code = leader.terminate()
             check(code == 0, f"{name} ends with exit {code} after SIGTERM: {leader.log}")
             print(f"{name}: elected, ran its COMMAND, renewed (version {write.version}), handed over after SIGTERM")
         arena.windows.append((arena.marked, arena.seen()[-1].at))
-        outcome = arena.judge(types.SimpleNamespace(by_hand=0, bound=BOUND))
+        outcome = arena.judge()
         check(not outcome.wrong, "\n".join(outcome.wrong))
         transitions = cluster.lease(arena.namespace, "leasehold")["spec"]["leaseTransitions"]
         check(transitions >= len(programs) - 1, f"{transitions} transitions")

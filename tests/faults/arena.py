@@ -128,14 +128,14 @@ class Arena:
         self.windows.append((self.marked, time.monotonic()))
         self.outcome.runs += 1
 
-    def judge(self, fault):
-        """`fault` states what is allowed."""
+    def judge(self, by_hand=0.0, clocks_agree=True):
+        """`by_hand`: for so long two may lead after an edit by hand. `clocks_agree`: the candidates' wall clocks."""
         outcome, answers = self.outcome, self.observer.answers()
         self.keep_what_was_seen(answers)
         led = observer.terms(answers)
         outcome.asks = sum(one["asks"] for one in answers)
-        self.judge_overlaps(led, "", fault.by_hand)
-        self.judge_overlaps(observer.work(self.beats), "work of ", fault.by_hand)
+        self.judge_overlaps(led, "", by_hand)
+        self.judge_overlaps(observer.work(self.beats), "work of ", by_hand)
         outcome.wrong += [f"{name} went on with the term {token} that it had given up"
                           for name, token in observer.resumed(answers)]
         outcome.wrong += [f"{after.name}'s token {after.token} follows {before.name}'s {before.token}"
@@ -143,7 +143,7 @@ class Arena:
         if not self.hands:
             for lease in self.leases:
                 outcome.wrong += [f"{after.holder} took the Lease from {before.holder} after {after.at - before.at:.3f} s"
-                                  for before, after in observer.taken_early(self.observer.seen[lease], fault.clocks_agree)]
+                                  for before, after in observer.taken_early(self.observer.seen[lease], clocks_agree)]
         for begin, end in self.windows:
             outcome.gaps.append(max(observer.gaps(led, begin, end), default=0.0))
         return outcome
