@@ -16,7 +16,7 @@ import yaml
 from cel_expr_python import cel
 from cel_expr_python.ext import ext_optional, ext_strings
 
-from kube import ROOT, Failure, check, main, run, table
+from kube import ROOT, Failure, check, main, table
 from manifests import render_components
 
 ACCOUNT = "system:serviceaccount:{}:leasehold"
@@ -298,6 +298,7 @@ def allowed():
         service_case("routes over an older Lease's fence", fence(UID, 8101), with_fence(OTHER_UID, 8100)),
         service_case("routes over a void fence of another history", fence(UID, 8101), with_fence(OTHER_UID, GREAT)),
         service_case("routes over a void fence of the same length", fence(UID, 8101), with_fence(OTHER_UID, 8106)),
+        service_case("routes over a void fence of the same Lease, from before a restored backup", fence(UID, 8101), with_fence(UID, 8106)),
         service_case("routes with a token of 128 bits", fence(UID, GREAT), with_fence(UID, 9 * 10**37),
                      lease=changed(OURS, {"metadata": {"resourceVersion": GREAT}})),
         pod_case("labels itself", {"metadata": {"labels": {"pod": "web-a"}}}),
