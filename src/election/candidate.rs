@@ -138,18 +138,14 @@ impl Election {
     }
 
     pub(super) fn become_candidate(&mut self, now: BootTime) {
-        if let State::Holder(held) = &self.state
-            && held.yielded_to.is_some()
-        {
+        if matches!(&self.state, State::Holder(held) if held.yielded_to.is_some()) {
             self.stand_back_until = now + self.timing.lease_duration();
         }
-        self.state = State::Candidate;
-        self.conflicts = 0;
-        self.announce_at = None;
+        (self.state, self.conflicts, self.announce_at) = (State::Candidate, 0, None);
+        self.reported_trouble = None;
         if self.look_first || !self.watching {
             self.look_at = Some(now);
         }
-        self.reported_trouble = None;
     }
 
     fn mutant_expired_by_wall_clock(&self, wall: WallTime) -> bool {

@@ -262,14 +262,12 @@ impl Election {
     pub fn handle(&mut self, now: Now, input: Input) {
         let over = matches!(self.state, State::Done);
         self.enforce_deadline(now.boot); // P15: what came too late does not revive the term
-        let known = self.known_version();
+        let (known, each) = (self.known_version(), self.watching && !self.watch_gap);
         match input {
             Input::Timer => {}
             Input::Reply { call, result } => self.on_reply(now, call, result),
-            Input::Seen(lease) if known < Some(lease.version) => {
-                self.learn(now, Some(lease), None, self.watching && !self.watch_gap);
-            }
-            Input::Deleted(version) if known < Some(version) => self.learn(now, None, Some(version), false),
+            Input::Seen(lease) if known < Some(lease.version) => self.learn(now, Some(lease), None, each),
+            Input::Deleted(version) if known < Some(version) => self.learn(now, None, Some(version), each),
             Input::Seen(_) | Input::Deleted(_) => {}
             Input::Watching(watching) => self.on_watching(now.boot, watching),
             Input::Fit(fit) => {
@@ -422,12 +420,9 @@ fn undone(call: &Call, lease: &Snapshot) -> Option<&'static str> {
     let Content { record, annotations } = call.request.content()?;
     let stated = &lease.record;
     if call.purpose == CallKind::Announce {
-        let kept = &lease.annotations;
-        if annotations.successor != kept.successor {
-            return Some("the annotation leasehold.dev/successor");
-        }
-        let revision_kept = annotations.successor_revision == kept.successor_revision;
-        return (!revision_kept).then_some("the annotation leasehold.dev/successor-revision");
+        let named = |annotations: &Annotations| (annotations.successor.clone(), annotations.successor_revision.clone());
+        let kept = named(annotations) == named(&lease.annotations);
+        return (!kept).then_some("the annotations leasehold.dev/successor and leasehold.dev/successor-revision");
     }
     [
         (record.holder == stated.holder, "spec.holderIdentity"),

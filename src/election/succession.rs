@@ -25,13 +25,10 @@ impl Election {
     }
 
     pub(super) fn plan_announcement(&mut self, now: BootTime) {
+        let earliest = if self.is_willing() { self.announce_not_before } else { now };
         self.announce_at = match (self.announcement_pause(), self.announce_at) {
-            (None, _) => None,
-            (Some(_), Some(planned)) => Some(planned),
-            (Some(longest), None) => {
-                let earliest = if self.is_willing() { self.announce_not_before } else { now };
-                Some((now + self.jitter.up_to(longest)).max(earliest))
-            }
+            (Some(longest), None) => Some((now + self.jitter.up_to(longest)).max(earliest)),
+            (pause, planned) => planned.filter(|_| pause.is_some()),
         };
     }
 

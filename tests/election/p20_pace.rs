@@ -76,14 +76,13 @@ fn in_a_rollout() -> Scenario {
 #[test]
 fn a_name_or_revision_that_is_removed_at_once_is_not_written_again_for_a_lease_duration() {
     type Undo = fn(&mut Snapshot);
-    let cases: [(&str, Undo); 2] = [
-        ("the annotation leasehold.dev/successor", |lease| lease.annotations.successor = None),
-        ("the annotation leasehold.dev/successor-revision", |lease| lease.annotations.successor_revision = None),
-    ];
-    for (annotation, undo) in cases {
+    let name: Undo = |lease| lease.annotations.successor = None;
+    let revision: Undo = |lease| lease.annotations.successor_revision = None;
+    let lacking = "the annotations leasehold.dev/successor and leasehold.dev/successor-revision";
+    for undo in [name, revision] {
         let mut scenario = in_a_rollout();
-        assert_eq!(calls_in_ten_seconds(&mut scenario, undo), 1, "{annotation}");
-        assert_eq!(scenario.reported(&Event::WriteUndone(annotation)), 1, "{annotation}");
+        assert_eq!(calls_in_ten_seconds(&mut scenario, undo), 1);
+        assert_eq!(scenario.reported(&Event::WriteUndone(lacking)), 1);
     }
 }
 
