@@ -288,7 +288,7 @@ impl Election {
         }
     }
 
-    /// The next thing to do. [`Output::WaitUntil`] means: nothing more for now.
+    /// The next thing to do. [`Output::WaitUntil`] means: nothing until that instant or an input.
     pub fn poll(&mut self) -> Output {
         self.outputs.pop_front().unwrap_or_else(|| Output::WaitUntil(self.next_wake()))
     }

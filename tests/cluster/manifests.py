@@ -64,12 +64,26 @@ def render(kubectl, folder):
 
 def render_components(kubectl, components):
     """The base with these components, by an overlay as a user would write it."""
+    lines = ["apiVersion: kustomize.config.k8s.io/v1beta1", "kind: Kustomization", "resources: [../../manifests/base]"]
+    lines += ["components:"] + [f"- ../../manifests/components/{name}" for name in components] if components else []
+    return render_overlay(kubectl, "\n".join(lines) + "\n")
+
+
+def render_overlay(kubectl, kustomization):
+    """What kustomize makes of this text in a folder below target/."""
     (ROOT / "target").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=ROOT / "target") as folder:
-        lines = ["apiVersion: kustomize.config.k8s.io/v1beta1", "kind: Kustomization", "resources: [../../manifests/base]"]
-        lines += ["components:"] + [f"- ../../manifests/components/{name}" for name in components] if components else []
-        Path(folder, "kustomization.yaml").write_text("\n".join(lines) + "\n")
+        Path(folder, "kustomization.yaml").write_text(kustomization)
         return render(kubectl, folder)
+
+
+def check_the_readmes_overlay(kubectl):
+    """The overlay that manifests/README.md shows makes what it says."""
+    shown = re.search(r"```yaml\n# kustomization.yaml\n(.*?)```", (MANIFESTS / "README.md").read_text(), re.S)
+    rendered = render_overlay(kubectl, shown[1].replace("path/to/manifests", "../../manifests"))
+    for line in ("namespace: shop", "image: registry.example.org/leasehold:0.1.0", 'LEASE_DURATION: "30"',
+                 "terminationGracePeriodSeconds: 45"):
+        check(line in rendered, f"manifests/README.md's overlay renders {line}")
 
 
 def for_this_server(text):
@@ -180,6 +194,7 @@ def body():
     for folder in sorted(p.parent for p in MANIFESTS.glob("examples/*/kustomization.yaml")):
         apply(new, render(new, folder), "--dry-run=server")
         check(True, f"examples/{folder.name}: taken by the API server")
+    check_the_readmes_overlay(new)
     table("Variants, and questions put to the API server about each", ["variant", "questions"], rows)
 
 

@@ -49,6 +49,7 @@ class Arena:
         self.outcome = Outcome(name)
         self.marked = None
         self.windows = []
+        self.ends = []
         self.hands = []
 
     # ---------------------------------------------------------------------------- who takes part
@@ -118,6 +119,12 @@ class Arena:
 
     # ---------------------------------------------------------------------------------- verdicts
 
+    def must_end(self, candidate, applied, deadline):
+        """Its last write was applied before word of it came, and was sent before that: the term that was then under way has
+        certainly outlasted its deadline if a question asked so long after that word is answered by "I lead".
+        """
+        self.ends.append((candidate.name, applied.at, applied.at + deadline))
+
     def mark(self):
         """The fault begins now."""
         self.marked = time.monotonic()
@@ -136,6 +143,9 @@ class Arena:
         outcome.asks = sum(one["asks"] for one in answers)
         self.judge_overlaps(led, "", by_hand)
         self.judge_overlaps(observer.work(self.beats), "work of ", by_hand)
+        outcome.wrong += [f"{one.name} (token {one.token}) led {one.last[0] - end:.3f} s after its deadline"
+                          for name, applied, end in self.ends for one in led
+                          if one.name == name and one.first[1] <= applied and one.last[0] >= end]
         outcome.wrong += [f"{name} went on with the term {token} that it had given up"
                           for name, token in observer.resumed(answers)]
         outcome.wrong += [f"{after.name}'s token {after.token} follows {before.name}'s {before.token}"
